@@ -1,0 +1,1 @@
+"""The gateway: takes requests, decides which workers live, forwards batches to them."""

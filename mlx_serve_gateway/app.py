@@ -1,0 +1,87 @@
+"""The ASGI application: routes, and what becomes of an error that a handler raises."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.embeddings import EmbeddingsApi
+from mlx_serve_gateway.http.errors import error_response
+from mlx_serve_gateway.http.guard import Guard
+from mlx_serve_gateway.http.health import HealthApi
+from mlx_serve_gateway.http.model_list import ModelsApi
+from mlx_serve_gateway.services import Services
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def build_app(services: Services, on_started: Callable[[], None] = lambda: None) -> ASGIApp:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        on_started()
+        yield
+
+    app = Starlette(
+        routes=list(_routes(services)),
+        lifespan=lifespan,
+        exception_handlers={
+            ServeError: _on_serve_error,
+            HTTPException: _on_http_exception,
+            Exception: _on_unknown_error,
+        },
+    )
+    # A redirect from /v1/embeddings/ would lose the body of many clients.
+    app.router.redirect_slashes = False
+    return Guard(app, services.lifecycle)
+
+
+def _routes(services: Services) -> list[Route]:
+    embeddings = EmbeddingsApi(services)
+    models = ModelsApi(services)
+    health = HealthApi(services)
+    return [
+        *_route("POST", "/v1/embeddings", embeddings.create),
+        *_route("GET", "/v1/models", models.list),
+        Route("/v1/models/{id:path}", models.get, methods=["GET"]),
+        Route("/", health.root, methods=["GET"]),
+        *_route("GET", "/health", health.health),
+        *_route("GET", "/health/detail", health.detail),
+        *_route("GET", "/livez", health.live),
+        *_route("GET", "/readyz", health.ready),
+    ]
+
+
+def _route(method: str, path: str, handler: Handler) -> list[Route]:
+    return [Route(path + slash, handler, methods=[method]) for slash in ("", "/")]
+
+
+async def _on_serve_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServeError)
+    return error_response(error, request.scope["path"])
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    if error.status_code == 405:
+        told = ServeError(ErrorCode.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here")
+    elif error.status_code == 404:
+        told = ServeError(ErrorCode.UNKNOWN_URL, "there is nothing at this path")
+    else:
+        told = ServeError(ErrorCode.INVALID_REQUEST, "the request could not be understood")
+    return error_response(told, path, dict(error.headers or {}))
+
+
+async def _on_unknown_error(request: Request, error: Exception) -> Response:
+    log.error("an unexpected error", exc_info=error)
+    told = ServeError(ErrorCode.INTERNAL_ERROR, "an internal error; the server's log has more")
+    return error_response(told, request.scope["path"])

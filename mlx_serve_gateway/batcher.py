@@ -1,0 +1,195 @@
+"""The queue of one model and the ledger of what its worker holds. Pure: no process, no clock.
+
+Natural batching: a worker holds one batch running and one ahead; while both are out, items gather.
+
+Invariants: every offered item is in exactly one place (queued, to be sent again, or in the worker)
+until it is settled or its call is cancelled. The worker computes batches in the order they were
+sent, so when it dies only items of the oldest one can have killed it: each of these gets one try
+alone, everything younger is simply sent again.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import Batch, Part
+from mlx_serve_gateway.calls import Call
+
+CREDIT = 2
+"""One batch running, one ahead."""
+
+
+class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
+    queue_items: int = 4096
+    queue_characters: int = 64 * 1024 * 1024
+    batch_items: int = 128
+    batch_characters: int = 128 * 1024
+
+
+class Batcher:
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._next_id = 1
+        self._queue: deque[Call] = deque()
+        self._again: deque[int] = deque()
+        self._alone: deque[int] = deque()
+        self._suspected: set[int] = set()
+        self._calls: dict[int, Call] = {}
+        """The ledger: whose answer an id is, for items that were handed out."""
+        self._in_worker: deque[set[int]] = deque()
+        self._queued_items = 0
+        self._queued_characters = 0
+
+    @property
+    def queued(self) -> int:
+        """Items waiting here."""
+        return self._queued_items + len(self._again) + len(self._alone)
+
+    @property
+    def in_worker(self) -> int:
+        return sum(len(ids) for ids in self._in_worker)
+
+    @property
+    def is_full_batch(self) -> bool:
+        """Waiting for company would not make the next batch larger."""
+        return self.queued >= self._limits.batch_items or bool(self._again or self._alone)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.queued and not self._in_worker
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def offer(self, call: Call) -> None:
+        characters = sum(call.characters(index) for index in range(call.size))
+        if self.queued and (
+            self.queued + call.size > self._limits.queue_items
+            or self._queued_characters + characters > self._limits.queue_characters
+        ):
+            raise ServeError(
+                ErrorCode.QUEUE_FULL,
+                f"{self.queued} inputs are already waiting for this model; try again shortly",
+                retry_after_s=1,
+            )
+        call.first_id = self._next_id
+        self._next_id += call.size
+        self._queued_items += call.size
+        self._queued_characters += characters
+        self._queue.append(call)
+
+    def cancel(self, call: Call) -> list[int]:
+        """Forget a call; what its worker should drop is returned."""
+        if call in self._queue:
+            self._queue.remove(call)
+            for index in range(call.sent, call.size):
+                self._leave_queue(call, index)
+        ids = range(call.first_id, call.first_id + call.sent)
+        for id in ids:
+            self._calls.pop(id, None)
+            self._suspected.discard(id)
+        self._again = deque(id for id in self._again if id not in ids)
+        self._alone = deque(id for id in self._alone if id not in ids)
+        return sorted(id for batch in self._in_worker for id in batch if id in ids)
+
+    # --- the worker ------------------------------------------------------------------------------
+
+    def take(self) -> Batch | None:
+        """The next batch for the worker, unless it has enough or nothing waits."""
+        if len(self._in_worker) >= CREDIT:
+            return None
+        ids = list(self._next_ids())
+        if not ids:
+            return None
+        self._in_worker.append(set(ids))
+        return Batch(list(self._parts(ids)))
+
+    def settle(self, ids: Sequence[int]) -> list[Call | None]:
+        """The worker answered these; whose they are (None where the caller has left)."""
+        for batch in self._in_worker:
+            batch.difference_update(ids)
+        # An emptied batch gives its credit back, whichever came first.
+        self._in_worker = deque(batch for batch in self._in_worker if batch)
+        self._suspected.difference_update(ids)
+        return [self._calls.pop(id, None) for id in ids]
+
+    def take_back(self) -> None:
+        """The worker left through no fault of its items: send all of them again."""
+        self._requeue(batch for batch in self._in_worker)
+        self._in_worker.clear()
+
+    def recover(self) -> list[tuple[Call, int]]:
+        """The worker died. Returns the items that have now killed one while alone in it."""
+        if not self._in_worker:
+            return []
+        running = self._in_worker.popleft()
+        self.take_back()
+        killers: list[tuple[Call, int]] = []
+        for id in sorted(running):
+            call = self._calls.get(id)
+            if call is None:
+                continue
+            if id in self._suspected:
+                self._suspected.discard(id)
+                del self._calls[id]
+                killers.append((call, id - call.first_id))
+            else:
+                self._suspected.add(id)
+                self._alone.append(id)
+        return killers
+
+    def drain_calls(self) -> list[Call]:
+        """Empty everything; returns each call that still waited for an answer."""
+        calls = {id(call): call for call in [*self._queue, *self._calls.values()]}
+        for call in calls.values():
+            self.cancel(call)
+        return list(calls.values())
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _next_ids(self) -> Iterator[int]:
+        if self._alone:
+            yield self._alone.popleft()
+            return
+        room = self._limits.batch_items
+        while self._again and room:
+            room -= 1
+            yield self._again.popleft()
+        characters = 0
+        # Calls deal in turns, so that a single query is not stuck behind a bulk load.
+        share = max(1, room // max(1, len(self._queue)))
+        while self._queue and room:
+            call = self._queue.popleft()
+            for _ in range(min(share, room, call.size - call.sent)):
+                characters += call.characters(call.sent)
+                if characters > self._limits.batch_characters and room < self._limits.batch_items:
+                    self._queue.appendleft(call)
+                    return
+                room -= 1
+                yield self._hand_out(call)
+            if call.sent < call.size:
+                self._queue.append(call)
+
+    def _hand_out(self, call: Call) -> int:
+        item = call.first_id + call.sent
+        self._leave_queue(call, call.sent)
+        call.sent += 1
+        self._calls[item] = call
+        return item
+
+    def _leave_queue(self, call: Call, index: int) -> None:
+        self._queued_items -= 1
+        self._queued_characters -= call.characters(index)
+
+    def _parts(self, ids: list[int]) -> Iterator[Part]:
+        by_call: dict[int, list[int]] = {}
+        for item in ids:
+            by_call.setdefault(id(self._calls[item]), []).append(item)
+        for items in by_call.values():
+            yield self._calls[items[0]].part(items)
+
+    def _requeue(self, batches: Iterator[set[int]]) -> None:
+        known = sorted(id for batch in batches for id in batch if id in self._calls)
+        self._alone.extendleft(reversed([id for id in known if id in self._suspected]))
+        self._again.extendleft(reversed([id for id in known if id not in self._suspected]))

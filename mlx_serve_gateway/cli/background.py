@@ -1,0 +1,99 @@
+"""Starting the server detached: spawn it, wait until it serves or says why not, and leave.
+
+Invariants: the server outlives the terminal (own session, no stdin, output in its log); this
+process ends with the server's own verdict, and a start that was given up leaves no server behind.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlx_serve_common.config import Config
+from mlx_serve_common.paths import log_file
+from mlx_serve_gateway.cli.announcement import Announcement, heard, tell_terminal
+from mlx_serve_gateway.cli.configuration import exit_code_of, make_folder, unusable
+from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
+from mlx_serve_gateway.cli.foreground import open_log
+
+# Beyond the drain of a predecessor: how long a cold, busy machine may need to start the server.
+_START_S = 90.0
+_END_S = 5.0
+_LOG_LINES = 15
+
+
+def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
+    """Spawn ``mlx-serve start`` with these arguments, detached; its exit code."""
+    log = log_file(home, config.server.port)
+    make_folder(log.parent)
+    try:
+        output = open_log(log)
+    except OSError as error:
+        raise CommandFailed(unusable(log, error), exit_code_of(error)) from None
+    log_began = os.fstat(output).st_size
+    reader, writer = os.pipe()
+    child = subprocess.Popen(
+        [*_THIS_PROGRAM, "start", *arguments, "--announce-to", str(writer)],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=[writer],
+        start_new_session=True,
+        cwd="/",
+        env={**os.environ, "MLX_SERVE_HOME": str(home)},
+    )
+    os.close(output)
+    os.close(writer)
+    try:
+        final = _await_final(reader, config.limits.drain_timeout + _START_S)
+    except TimeoutError:
+        _end(child)
+        message = f"the server (pid {child.pid}) was not ready in time and was ended; see {log}"
+        raise CommandFailed(message, ExitCode.TEMPORARY) from None
+    except BaseException:
+        _end(child)
+        raise
+    finally:
+        os.close(reader)
+    if final is None:
+        raise _ended_without_a_word(child, log, log_began)
+    tell_terminal(final)
+    return final.code
+
+
+# -P: a folder named like one of our packages, where the person stands, must not be run.
+_THIS_PROGRAM = (sys.executable, "-P", "-m", "mlx_serve_gateway.cli.main")
+
+
+def _await_final(reader: int, timeout_s: float) -> Announcement | None:
+    for said in heard(reader, timeout_s):
+        if said.kind != "note":
+            return said
+        tell_terminal(said)
+    return None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _ended_without_a_word(
+    child: subprocess.Popen[bytes], log: Path, log_began: int
+) -> CommandFailed:
+    code = child.wait()
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    with log.open("rb") as lines:
+        lines.seek(log_began)
+        last = lines.read().decode("utf-8", "replace").splitlines()[-_LOG_LINES:]
+    shown = "".join(f"\n  {line}" for line in last)
+    return CommandFailed(
+        f"the server ended {how} before it was ready; {log} says:{shown or ' nothing'}",
+        ExitCode.INTERNAL,
+    )

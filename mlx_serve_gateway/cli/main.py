@@ -1,0 +1,26 @@
+"""The command ``mlx-serve``."""
+
+import click
+
+from mlx_serve_gateway.cli.entry import run
+from mlx_serve_gateway.cli.models import import_model, list_models
+from mlx_serve_gateway.cli.serve import start, status, stop
+from mlx_serve_gateway.cli.version import version_option
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
+def mlx_serve() -> None:
+    """A local inference server: embeddings and more, behind the HTTP APIs your tools speak."""
+
+
+for command in (start, stop, status, list_models, import_model):
+    mlx_serve.add_command(command)
+
+
+def main() -> None:
+    run(mlx_serve, "mlx-serve")
+
+
+if __name__ == "__main__":
+    main()

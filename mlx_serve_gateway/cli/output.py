@@ -1,0 +1,67 @@
+"""What a command prints: data on stdout, everything else on stderr, tables that align.
+
+Invariants: a reader who leaves (``| head -1``) or a full disk costs the text, never the command;
+text from elsewhere cannot steer the terminal; in a pipe nothing is cut or wrapped.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+_UNLIMITED_WIDTH = 10_000
+
+
+def emit(text: str) -> None:
+    """Print a line of the command's result."""
+    _write(sys.stdout, text)
+
+
+def note(text: str) -> None:
+    """Tell the person something that is not the result."""
+    _write(sys.stderr, text)
+
+
+def emit_json(value: object) -> None:
+    import msgspec
+
+    encoded = msgspec.json.encode(value)
+    if sys.stdout is not None and sys.stdout.isatty():
+        encoded = msgspec.json.format(encoded, indent=2)
+    emit(encoded.decode())
+
+
+def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    """Borderless columns; ``right`` names those whose cells align to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from mlx_serve_common.logs import escape
+
+    console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console.width = _UNLIMITED_WIDTH
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        justify = "right" if column in right.split() else "left"
+        table.add_column(column, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(escape(cell)) for cell in row))
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        emit(line.rstrip())
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # closed before we started
+        return
+    try:
+        stream.write(f"{text}\n")
+        stream.flush()
+    except OSError:
+        # What is still buffered would fail again, loudly, when the interpreter ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,298 @@
+"""One worker process, from its start to its end: never restarted, its socket never reused.
+
+    STARTING ──► READY ──► DRAINING ──► STOPPED        (forward only)
+
+Invariants: ``run`` is the only writer of ``state``, and returns when the process has been reaped;
+how it ended is data, an ``ExitReport``. A worker is hung when it holds items and has answered none
+of them for ``batch_timeout_s``: progress counts, not a heartbeat.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import InstalledModel
+from mlx_serve_common.wire import (
+    PROTOCOL,
+    Batch,
+    Cancel,
+    Drain,
+    Fatal,
+    FromWorker,
+    LaunchSpec,
+    Ready,
+    decode_from_worker,
+    encode,
+)
+from mlx_serve_gateway.channel import Channel
+from mlx_serve_gateway.child import Child
+from mlx_serve_gateway.output import Output
+from mlx_serve_gateway.sentinel import Sentinel
+from mlx_serve_gateway.worker import ExitReport, Failure, Observer, StopReason
+
+log = logging.getLogger(__name__)
+
+# How long we wait for the last frames of a process that ended by its own decision.
+_LAST_WORDS_S = 0.5
+_LIFELINE_FD = 3
+
+
+class WorkerState(IntEnum):
+    STARTING = 0
+    READY = 1
+    DRAINING = 2
+    STOPPED = 3
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    load_s: float = 300
+    batch_s: float = 30
+    stop_s: float = 5
+
+
+class WorkerHost(msgspec.Struct, frozen=True):
+    """What every worker of this gateway is started with."""
+
+    context: "zmq.Context[zmq.Socket[bytes]]"
+    run_dir: Path
+    sentinel: Sentinel
+    env: Mapping[str, str]
+    max_batch_items: int
+    max_batch_tokens: int | None
+    timeouts: Timeouts
+    now: Callable[[], float]
+
+
+class WorkerHandle:
+    def __init__(self, model: InstalledModel, observer: Observer, host: WorkerHost) -> None:
+        loop = asyncio.get_running_loop()
+        self.model = model
+        self.state = WorkerState.STARTING
+        self.pid: int | None = None
+        self._observer = observer
+        self._host = host
+        self._ready: asyncio.Future[Ready] = loop.create_future()
+        self._stop: asyncio.Future[StopReason] = loop.create_future()
+        self._fault: asyncio.Future[Failure] = loop.create_future()
+        self._outstanding = 0
+        self._progress_at = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._last_words: Fatal | None = None
+        self._frame_arrived = asyncio.Event()
+        self._channel: Channel
+        self._child: Child
+
+    # --- asked from outside ----------------------------------------------------------------------
+
+    def request_stop(self, reason: StopReason) -> None:
+        if not self._stop.done():
+            self._stop.set_result(reason)
+
+    def submit(self, batch: Batch) -> None:
+        if self._outstanding == 0:
+            self._progress_at = self._host.now()
+        self._outstanding += sum(len(part.ids) for part in batch.parts)
+        self._send(batch)
+        self._arm_watchdog()
+
+    def cancel(self, ids: list[int]) -> None:
+        if self.state in (WorkerState.READY, WorkerState.DRAINING):
+            self._send(Cancel(ids))
+
+    # --- the life --------------------------------------------------------------------------------
+
+    async def run(self) -> ExitReport:
+        with ExitStack() as resources:
+            try:
+                self._start(resources)
+            except OSError as error:
+                return ExitReport(Failure.CRASHED, _cannot_start(error))
+            try:
+                report = await self._live()
+            finally:
+                await self._end()
+        log.info("worker %d of %s %s", self._child.pid, self.model.name, _told(report))
+        return report
+
+    def _start(self, resources: ExitStack) -> None:
+        output = Output(self.model.name, self._host.now)
+        resources.callback(output.close)
+        resources.callback(output.close_write_end)
+        lifeline, secret = os.pipe()
+        resources.callback(os.close, secret)
+        self._channel = Channel(self._host.context, self._host.run_dir, self._on_frame)
+        resources.callback(self._channel.close)
+        try:
+            os.write(secret, self._channel.token)
+            self._child = Child(
+                [sys.executable, "-P", "-m", "mlx_serve_worker", self._launch_spec()],
+                self._host.env,
+                {1: output.write_end, 2: output.write_end, _LIFELINE_FD: lifeline},
+                before_reap=self._host.sentinel.forget,
+            )
+        finally:
+            os.close(lifeline)
+        self.pid = self._child.pid
+        self._host.sentinel.watch(self._child.pid)
+
+    def _launch_spec(self) -> str:
+        spec = LaunchSpec(
+            model_path=str(self.model.path),
+            socket=str(self._channel.path),
+            max_batch_items=self._host.max_batch_items,
+            max_batch_tokens=self._host.max_batch_tokens,
+        )
+        return msgspec.json.encode(spec).decode()
+
+    async def _live(self) -> ExitReport:
+        exited = self._child.exited
+        timeouts = self._host.timeouts
+        await _first(self._ready, self._stop, self._fault, exited, timeout=timeouts.load_s)
+        if exited.done():
+            return await self._died(exited.result(), while_loading=True)
+        if self._fault.done():
+            return ExitReport(self._fault.result())
+        if self._stop.done():
+            return ExitReport(self._stop.result())
+        if not self._ready.done():
+            return ExitReport(Failure.START_TIMEOUT, _too_slow(self.model.name, timeouts.load_s))
+        # Publish the state, then wake: whoever is told may send at once.
+        self._advance(WorkerState.READY)
+        self._observer.on_ready(self._ready.result())
+
+        await _first(self._stop, self._fault, exited)
+        if self._fault.done():
+            return ExitReport(self._fault.result())
+        if exited.done():
+            return await self._died(exited.result(), while_loading=False)
+        self._advance(WorkerState.DRAINING)
+        self._send(Drain())
+
+        await _first(self._fault, exited, timeout=timeouts.stop_s)
+        if exited.done():
+            await self._hear_last_words(lambda: self._outstanding == 0)
+            return ExitReport(self._stop.result(), exit_code=exited.result())
+        log.warning("worker %d of %s does not stop by itself", self._child.pid, self.model.name)
+        return ExitReport(self._stop.result())
+
+    async def _died(self, exit_code: int, *, while_loading: bool) -> ExitReport:
+        if exit_code >= 0:
+            await self._hear_last_words(lambda: self._last_words is not None)
+        if while_loading and exit_code >= 0:
+            words = self._last_words or Fatal(
+                ErrorCode.INVALID_MODEL, "the model's process ended while loading"
+            )
+            return ExitReport(Failure.UNLOADABLE, ServeError(words.code, words.message), exit_code)
+        return ExitReport(Failure.CRASHED, exit_code=exit_code)
+
+    async def _hear_last_words(self, heard: Callable[[], bool]) -> None:
+        """The kernel may tell of the exit before ZeroMQ has delivered what was sent before it."""
+        deadline = asyncio.get_running_loop().time() + _LAST_WORDS_S
+        while not heard():
+            self._frame_arrived.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._frame_arrived.wait()
+            except TimeoutError:
+                return
+
+    async def _end(self) -> None:
+        self._child.kill()
+        # The process dies whatever happens to us; only its zombie would stay behind.
+        await asyncio.shield(self._child.exited)
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._advance(WorkerState.STOPPED)
+
+    def _advance(self, state: WorkerState) -> None:
+        if state <= self.state:
+            raise RuntimeError(f"a worker cannot go from {self.state.name} to {state.name}")
+        self.state = state
+
+    # --- the wire --------------------------------------------------------------------------------
+
+    def _send(self, message: Batch | Cancel | Drain) -> None:
+        if not self._channel.send(encode(message)):
+            # Its queue holds 64 frames and we never have more than a few out.
+            self._on_fault(Failure.HUNG)
+
+    def _on_frame(self, frame: memoryview) -> None:
+        try:
+            message = decode_from_worker(frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._on_fault(Failure.BROKE_PROTOCOL)
+            return
+        self._on_message(message)
+        self._frame_arrived.set()
+
+    def _on_message(self, message: FromWorker) -> None:
+        if isinstance(message, Fatal):
+            self._last_words = message
+        elif isinstance(message, Ready):
+            if message.protocol != PROTOCOL:
+                log.error("worker and gateway are of different versions; reinstall mlx-serve")
+                self._on_fault(Failure.BROKE_PROTOCOL)
+            elif not self._ready.done():
+                self._ready.set_result(message)
+        else:
+            self._outstanding -= len(message.ids)
+            self._progress_at = self._host.now()
+            self._observer.on_result(message)
+
+    def _on_fault(self, failure: Failure) -> None:
+        if not self._fault.done():
+            self._fault.set_result(failure)
+
+    # --- progress --------------------------------------------------------------------------------
+
+    def _arm_watchdog(self, delay_s: float | None = None) -> None:
+        if self._watchdog is None:
+            loop = asyncio.get_running_loop()
+            delay = self._host.timeouts.batch_s if delay_s is None else delay_s
+            self._watchdog = loop.call_later(delay, self._on_watchdog)
+
+    def _on_watchdog(self) -> None:
+        self._watchdog = None
+        if self._outstanding <= 0:
+            return  # idle: the next batch sets a new timer
+        left = self._progress_at + self._host.timeouts.batch_s - self._host.now()
+        if left > 0:
+            self._arm_watchdog(left)
+        else:
+            self._on_fault(Failure.HUNG)
+
+
+async def _first(*futures: "asyncio.Future[Any]", timeout: float | None = None) -> None:
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _told(report: ExitReport) -> str:
+    code = "" if report.exit_code is None else f" (exit code {report.exit_code})"
+    return f"ended: {report.reason.value}{code}"
+
+
+def _cannot_start(error: OSError) -> ServeError:
+    log.error("a worker could not be started: %s", error)
+    return ServeError(
+        ErrorCode.MODEL_UNAVAILABLE,
+        "the model's process could not be started; the server's log has the reason",
+        retry_after_s=5,
+    )
+
+
+def _too_slow(name: str, load_s: float) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_UNAVAILABLE,
+        f"the model {name!r} was not loaded within {load_s:g} s; raise limits.load_timeout",
+        retry_after_s=30,
+    )

@@ -1,0 +1,84 @@
+"""From request bytes to a typed struct, whatever the client says that they are.
+
+Invariants: the body is bounded while it is read; every way in which it can be wrong is a
+ServeError that names the field; a Content-Type is not needed (LiteLLM's Ollama calls send none).
+"""
+
+import re
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+
+T = TypeVar("T")
+
+_AT = re.compile(r"(?: - at `\$\.?(?P<path>[^`]*)`)$")
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD][89aAbB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB]..)\\u[dD][c-fC-F].."
+)
+_MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ServeError(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not supported"
+        )
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise too_large(max_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > max_bytes:
+                raise too_large(max_bytes)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise ServeError(ErrorCode.CANCELLED, "the client has left") from None
+    return b"".join(chunks)
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid_request(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # Neither bad UTF-8 nor deep nesting is a MsgspecError.
+        raise ServeError(
+            ErrorCode.INVALID_JSON, f"the request body is not valid JSON: {_reason(error, body)}"
+        ) from None
+
+
+def _reason(error: Exception, body: bytes) -> str:
+    if not body.strip():
+        return "it is empty"
+    if isinstance(error, RecursionError):
+        return "it is too deeply nested"
+    if _LONE_SURROGATE.search(body):
+        return "half of a surrogate pair (\\ud800 to \\udfff alone) is no character"
+    return str(error)
+
+
+def too_large(max_bytes: int) -> ServeError:
+    return ServeError(
+        ErrorCode.REQUEST_TOO_LARGE,
+        f"the request body is larger than {max_bytes} bytes; send fewer inputs per request",
+    )
+
+
+def _invalid_request(message: str) -> ServeError:
+    param = None
+    if found := _AT.search(message):
+        message = message[: found.start()]
+        param = found["path"] or None
+    if missing := _MISSING.search(message):
+        param = ".".join(filter(None, [param, missing["field"]]))
+    elif param:
+        message = f"{param}: {message}"
+    root = re.split(r"[.\[]", param)[0] if param else None
+    return ServeError(ErrorCode.INVALID_REQUEST, message, param=root)

@@ -1,0 +1,68 @@
+"""The outermost ASGI layer: request ids, counting what is in flight, refusing while draining.
+
+Plain ASGI: Starlette's BaseHTTPMiddleware hides the client's disconnect from handlers.
+"""
+
+import logging
+import secrets
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.logs import request_id
+from mlx_serve_gateway.http.errors import error_response
+from mlx_serve_gateway.lifecycle import Lifecycle
+
+log = logging.getLogger(__name__)
+
+_ANSWERED_WHILE_DRAINING = {"/", "/health", "/health/detail", "/livez", "/readyz"}
+_LONGEST_ID = 128
+
+
+class Guard:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
+        self._app = app
+        self._lifecycle = lifecycle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        name = _clean(given) or f"req-{secrets.token_hex(8)}"
+        token = request_id.set(name)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = name
+                headers["x-content-type-options"] = "nosniff"
+                headers["cache-control"] = "no-store"
+            await send(message)
+
+        self._lifecycle.enter()
+        try:
+            if self._lifecycle.is_draining and scope["path"] not in _ANSWERED_WHILE_DRAINING:
+                error = ServeError(
+                    ErrorCode.SHUTTING_DOWN, "the server is shutting down", retry_after_s=5
+                )
+                await error_response(error, scope["path"])(scope, receive, send_with_id)
+            else:
+                await self._app(scope, receive, send_with_id)
+        finally:
+            self._lifecycle.leave()
+            level = logging.INFO if status >= 400 else logging.DEBUG
+            log.log(level, "%s %s %d", scope["method"], scope["path"], status)
+            request_id.reset(token)
+
+
+def _clean(given: bytes) -> str:
+    """The client's own id, if it can stand in a log and a header."""
+    if not given or len(given) > _LONGEST_ID or not given.isascii():
+        return ""
+    text = given.decode("ascii")
+    return text if text.isprintable() else ""

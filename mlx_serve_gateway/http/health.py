@@ -1,0 +1,149 @@
+"""GET|HEAD /, /health, /health/detail, /livez, /readyz: what is true about this server now.
+
+``/livez`` says that the event loop turns, ``/readyz`` whether everything that was promised at start
+is there, ``/health`` how the server is: ``degraded`` as soon as one model it should serve fails.
+"""
+
+import os
+from typing import Literal
+
+import msgspec
+import psutil
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from mlx_serve_common import VERSION
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.peer import is_loopback
+from mlx_serve_gateway.pool import LaneStatus
+from mlx_serve_gateway.services import Services
+
+Status = Literal["ok", "degraded", "draining"]
+
+
+class Health(msgspec.Struct, kw_only=True):
+    status: Status
+    instance: str
+    pid: int
+    version: str
+    uptime_s: float
+
+
+class WorkerHealth(msgspec.Struct, kw_only=True):
+    model: str
+    kind: str
+    state: str
+    pid: int | None
+    pinned: bool
+    in_flight: int
+    queued: int
+    restarts: int
+    idle_s: float
+    last_success_s: float | None
+    memory_bytes: int | None
+    error: str | None
+
+
+class HealthDetail(Health, kw_only=True):
+    in_flight: int
+    queued: int
+    problems: list[str]
+    workers: list[WorkerHealth]
+
+
+class Readiness(msgspec.Struct):
+    ready: bool
+    reasons: list[str]
+
+
+class HealthApi:
+    def __init__(self, services: Services) -> None:
+        self._pool = services.pool
+        self._lifecycle = services.lifecycle
+
+    async def root(self, request: Request) -> Response:
+        return PlainTextResponse("mlx-serve is running\n")
+
+    async def live(self, request: Request) -> Response:
+        return _json(msgspec.Raw(b'{"status":"ok"}'))
+
+    async def ready(self, request: Request) -> Response:
+        reasons = self._not_ready()
+        return _json(Readiness(not reasons, reasons), 503 if reasons else 200)
+
+    async def health(self, request: Request) -> Response:
+        status = self._status()
+        health = Health(
+            status=status,
+            instance=self._lifecycle.instance,
+            pid=os.getpid(),
+            version=VERSION,
+            uptime_s=round(self._lifecycle.uptime_s, 3),
+        )
+        return _json(health, 503 if status == "draining" else 200)
+
+    async def detail(self, request: Request) -> Response:
+        if not is_loopback(request.scope):
+            raise ServeError(ErrorCode.ACCESS_DENIED, "only this machine may see the details")
+        lanes = self._pool.statuses()
+        detail = HealthDetail(
+            status=self._status(),
+            instance=self._lifecycle.instance,
+            pid=os.getpid(),
+            version=VERSION,
+            uptime_s=round(self._lifecycle.uptime_s, 3),
+            in_flight=sum(lane.in_flight for lane in lanes),
+            queued=sum(lane.queued for lane in lanes),
+            problems=self._problems(),
+            workers=[_worker(lane) for lane in lanes if lane.state != "absent" or lane.error],
+        )
+        return _json(detail)
+
+    def _status(self) -> Status:
+        if self._lifecycle.is_draining:
+            return "draining"
+        return "degraded" if self._problems() else "ok"
+
+    def _problems(self) -> list[str]:
+        missing = [f"{name}: {why}" for name, why in self._lifecycle.preload_errors.items()]
+        failing = [f"{lane.model}: {lane.error}" for lane in self._pool.statuses() if lane.error]
+        return missing + failing
+
+    def _not_ready(self) -> list[str]:
+        if self._lifecycle.is_draining:
+            return ["the server is shutting down"]
+        lanes = self._pool.statuses()
+        loading = [f"{lane.model}: {lane.state}" for lane in lanes if lane.wanted]
+        failed = [f"{lane.model}: {lane.error}" for lane in lanes if lane.promised and lane.error]
+        missing = [f"{name}: {why}" for name, why in self._lifecycle.preload_errors.items()]
+        return loading + failed + missing
+
+
+def _worker(lane: LaneStatus) -> WorkerHealth:
+    return WorkerHealth(
+        model=lane.model,
+        kind=lane.kind,
+        state=lane.state,
+        pid=lane.pid,
+        pinned=lane.pinned,
+        in_flight=lane.in_flight,
+        queued=lane.queued,
+        restarts=lane.restarts,
+        idle_s=round(lane.idle_s, 3),
+        last_success_s=None if lane.last_success_s is None else round(lane.last_success_s, 3),
+        memory_bytes=_memory_bytes(lane.pid),
+        error=lane.error,
+    )
+
+
+def _memory_bytes(pid: int | None) -> int | None:
+    if pid is None:
+        return None
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
+
+
+def _json(body: msgspec.Struct | msgspec.Raw, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")

@@ -1,0 +1,187 @@
+"""One model as the pool sees it: its queue, its worker of the moment, and who is using it.
+
+    ABSENT ──► WAITING ──► LOADING ──► READY ──► (YIELDING) ──► LEAVING ──► ABSENT or WAITING
+               for room       ▲          │       finishes its
+                              └──────────┘       running work
+                                 crash
+Invariants: the pool is the only writer of ``phase``; calls queue whatever the phase is, so a load
+is shared by everybody who waits for it, and a worker's death loses none of them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import Enum
+
+import msgspec
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import InstalledModel
+from mlx_serve_common.wire import Embedded, Rejected, Result
+from mlx_serve_gateway.batcher import Batcher, BatchLimits
+from mlx_serve_gateway.breaker import Breaker
+from mlx_serve_gateway.calls import Call, EmbedCall
+from mlx_serve_gateway.eviction import Occupant, footprint_bytes
+from mlx_serve_gateway.quarantine import Quarantine
+from mlx_serve_gateway.worker import Worker
+
+log = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    ABSENT = "absent"
+    WAITING = "waiting for room"
+    LOADING = "loading"
+    READY = "ready"
+    YIELDING = "yielding"
+    LEAVING = "leaving"
+
+
+class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
+    batch: BatchLimits
+    request_timeout_s: float = 120
+    load_timeout_s: float = 300
+    linger_s: float = 0
+
+
+class Lane:
+    def __init__(self, model: InstalledModel, limits: LaneLimits, now: Callable[[], float]) -> None:
+        self.model = model
+        self.is_pinned = False
+        self.phase = Phase.ABSENT
+        self.leases = 0
+        self.is_promised = False
+        """It was to be loaded at start: without it the server is not ready."""
+        self.is_wanted = False
+        """A preload asked for it; ends when the model is loaded."""
+        self.waiting_since = 0.0
+        self.ready_since: float | None = None
+        self.last_used = now()
+        self.last_success: float | None = None
+        self.restarts = 0
+        self.worker: Worker | None = None
+        self.refusal: ServeError | None = None
+        """Why it is absent although it was wanted."""
+        self.batcher = Batcher(limits.batch)
+        self.breaker = Breaker()
+        self.quarantine = Quarantine()
+        self._limits = limits
+        self._linger: asyncio.TimerHandle | None = None
+        self._now = now
+
+    @property
+    def has_demand(self) -> bool:
+        return self.leases > 0 or not self.batcher.is_empty or self.is_wanted or self.is_pinned
+
+    @property
+    def is_idle(self) -> bool:
+        return self.phase is Phase.READY and self.leases == 0 and self.batcher.is_empty
+
+    def occupant(self) -> Occupant:
+        return Occupant(
+            name=self.model.name,
+            kind=self.model.kind,
+            footprint_bytes=footprint_bytes(self.model.manifest),
+            last_used=self.last_used,
+            is_idle=self.is_idle,
+            is_pinned=self.is_pinned,
+            is_leaving=self.phase in (Phase.YIELDING, Phase.LEAVING),
+        )
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    async def answer(self, call: Call) -> None:
+        """Have a call computed; raises ServeError when it cannot be. Cancel it by cancelling."""
+        self.quarantine.check(call, self._now())
+        self.batcher.offer(call)
+        self.pump()
+        self._arm_deadline(call, self._limits.request_timeout_s, self._now())
+        try:
+            await call.done
+        finally:
+            if call.deadline is not None:
+                call.deadline.cancel()
+            if call.remaining:
+                self._abandon(call)
+
+    def fail_all(self, error: ServeError) -> None:
+        for call in self.batcher.drain_calls():
+            call.fail(error)
+
+    def _abandon(self, call: Call) -> None:
+        in_worker = self.batcher.cancel(call)
+        if in_worker and self.worker is not None:
+            self.worker.cancel(in_worker)
+
+    def _arm_deadline(self, call: Call, delay_s: float, asked_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        call.deadline = loop.call_later(delay_s, self._on_deadline, call, asked_at)
+
+    def _on_deadline(self, call: Call, asked_at: float) -> None:
+        """The time for computing starts when the model is there; loading has a limit of its own."""
+        if self.ready_since is None:
+            ends_at = asked_at + self._limits.load_timeout_s
+            error = ServeError(
+                ErrorCode.MODEL_LOADING,
+                f"the model {self.model.name!r} is still not loaded; try again later",
+                retry_after_s=10,
+            )
+        else:
+            ends_at = max(asked_at, self.ready_since) + self._limits.request_timeout_s
+            error = ServeError(
+                ErrorCode.INFERENCE_TIMEOUT,
+                f"no answer within {self._limits.request_timeout_s:g} s; send less at once",
+            )
+        if (left := ends_at - self._now()) > 0:
+            self._arm_deadline(call, left, asked_at)
+        else:
+            call.fail(error)
+
+    # --- the worker ------------------------------------------------------------------------------
+
+    def pump(self, *, lingered: bool = False) -> None:
+        """Give the worker what it has credit for."""
+        if self.phase is not Phase.READY or self.worker is None:
+            return
+        if not lingered and self._should_linger():
+            return
+        while (batch := self.batcher.take()) is not None:
+            self.worker.submit(batch)
+
+    def _should_linger(self) -> bool:
+        """Wait ``max_wait_ms`` for company, where that is configured and the worker is idle."""
+        if not self._limits.linger_s or self.batcher.in_worker or self.batcher.is_full_batch:
+            return False
+        if self._linger is None and self.batcher.queued:
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(self._limits.linger_s, self._on_lingered)
+        return self._linger is not None
+
+    def _on_lingered(self) -> None:
+        self._linger = None
+        self.pump(lingered=True)
+
+    def on_result(self, result: Result) -> None:
+        calls = self.batcher.settle(result.ids)
+        if isinstance(result, Embedded):
+            self._on_embedded(result, calls)
+        else:
+            self._on_rejected(result, calls)
+        self.pump()
+
+    def _on_embedded(self, result: Embedded, calls: list[Call | None]) -> None:
+        self.last_success = self._now()
+        self.breaker.record_success()
+        truncated = frozenset(result.truncated)
+        for id, call, vector, tokens in zip(
+            result.ids, calls, result.vectors, result.token_counts, strict=True
+        ):
+            if isinstance(call, EmbedCall):
+                call.compute_s = max(call.compute_s, result.compute_s)
+                call.put(id - call.first_id, vector, tokens, id in truncated)
+
+    def _on_rejected(self, result: Rejected, calls: list[Call | None]) -> None:
+        for id, call in zip(result.ids, calls, strict=True):
+            if call is not None:
+                where = f"input {id - call.first_id}: " if call.size > 1 else ""
+                call.fail(ServeError(result.code, where + result.message, param="input"))

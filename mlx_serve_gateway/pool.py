@@ -1,0 +1,367 @@
+"""Decides which models are in memory: the only place that starts, evicts and gives up on workers.
+
+Invariants: one lane per model, so one load however many wait for it; a lane's process counts
+against the limits until it has been reaped; a busy model is never evicted, but when another has
+waited for ``PATIENCE_S``, one that is never idle finishes its running work, makes room, and queues.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import InstalledModel
+from mlx_serve_common.wire import Ready, Result
+from mlx_serve_gateway.eviction import (
+    Evict,
+    Fits,
+    Never,
+    Room,
+    Wait,
+    footprint_bytes,
+    make_room,
+    next_to_yield,
+)
+from mlx_serve_gateway.lane import Lane, LaneLimits, Phase
+from mlx_serve_gateway.worker import ExitReport, Failure, Observer, StopReason, Worker
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 5.0
+
+_IN_MEMORY = (Phase.LOADING, Phase.READY, Phase.YIELDING, Phase.LEAVING)
+
+
+Launch = Callable[[InstalledModel, Observer], Worker]
+
+
+class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    room: Room
+    lane: LaneLimits
+    ttl_s: float = 1800
+    pinned: frozenset[str] = frozenset()
+
+
+class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators are shown of a model that is, or should be, in memory."""
+
+    model: str
+    kind: str
+    state: str
+    pid: int | None
+    pinned: bool
+    promised: bool
+    wanted: bool
+    in_flight: int
+    queued: int
+    leases: int
+    restarts: int
+    idle_s: float
+    last_success_s: float | None
+    error: str | None
+
+
+class Pool:
+    """An async context manager: leaving it ends every worker."""
+
+    def __init__(self, settings: PoolSettings, launch: Launch, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._launch = launch
+        self._now = now
+        self._lanes: dict[str, Lane] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._is_stopping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.request_stop()
+        await self._tasks.__aexit__(kind, error, traceback)
+
+    # --- asked from outside ----------------------------------------------------------------------
+
+    @contextmanager
+    def lease(self, model: InstalledModel) -> Iterator[Lane]:
+        """Have the model loaded, and keep it from being evicted, while the block runs."""
+        lane = self._wanted_lane(model)
+        lane.leases += 1
+        lane.last_used = self._now()
+        try:
+            yield lane
+        finally:
+            lane.leases -= 1
+            lane.last_used = self._now()
+            self._on_released(lane)
+
+    def preload(self, model: InstalledModel) -> None:
+        """Load a model in the background; whether it worked is seen in ``statuses``."""
+        self._lane(model).is_promised = True
+        try:
+            self._wanted_lane(model).is_wanted = True
+        except ServeError as error:
+            log.error("%s is not preloaded: %s", model.name, error.message)
+
+    def request_stop(self) -> None:
+        """Let every worker go; nothing new is admitted."""
+        self._is_stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for lane in self._lanes.values():
+            if lane.phase is Phase.WAITING:
+                self._refuse(lane, _shutting_down())
+            elif lane.worker is not None:
+                self._leave(lane, StopReason.SHUTDOWN)
+
+    def fail_all(self, error: ServeError) -> None:
+        for lane in self._lanes.values():
+            lane.fail_all(error)
+
+    def statuses(self) -> list[LaneStatus]:
+        return [self._status(lane) for _, lane in sorted(self._lanes.items())]
+
+    # --- wanting a model -------------------------------------------------------------------------
+
+    def _wanted_lane(self, model: InstalledModel) -> Lane:
+        if self._is_stopping:
+            raise _shutting_down()
+        lane = self._lane(model)
+        if lane.phase is Phase.ABSENT:
+            lane.model = model
+            if (pause := lane.breaker.open_for(self._now())) is not None:
+                raise _unavailable(model.name, pause)
+            self._wait_for_room(lane)
+            self.reconcile()
+            if lane.phase is Phase.ABSENT and lane.refusal is not None:
+                raise lane.refusal
+        return lane
+
+    def _lane(self, model: InstalledModel) -> Lane:
+        lane = self._lanes.get(model.name)
+        if lane is None:
+            lane = self._lanes[model.name] = Lane(model, self._settings.lane, self._now)
+            lane.is_pinned = model.name in self._settings.pinned
+        return lane
+
+    def _wait_for_room(self, lane: Lane) -> None:
+        lane.phase = Phase.WAITING
+        lane.waiting_since = self._now()
+        lane.refusal = None
+
+    def _on_released(self, lane: Lane) -> None:
+        if lane.phase is Phase.WAITING and not lane.has_demand:
+            lane.phase = Phase.ABSENT
+        if not self._is_stopping:
+            self.reconcile()
+            self._arm_timer(lane.last_used + self._settings.ttl_s)
+
+    # --- making room -----------------------------------------------------------------------------
+
+    def reconcile(self) -> None:
+        """Let in whoever fits, in the order they came, and make room for the others."""
+        waiting = [lane for lane in self._lanes.values() if lane.phase is Phase.WAITING]
+        for lane in sorted(waiting, key=lambda lane: lane.waiting_since):
+            self._admit(lane)
+
+    def _admit(self, lane: Lane) -> None:
+        occupants = [
+            other.occupant() for other in self._lanes.values() if other.phase in _IN_MEMORY
+        ]
+        footprint = footprint_bytes(lane.model.manifest)
+        match make_room(lane.model.kind, footprint, occupants, self._settings.room):
+            case Fits():
+                lane.phase = Phase.LOADING
+                # A context of its own: what the worker logs does not belong to the request that
+                # happened to start it.
+                self._tasks.create_task(self._keep(lane), context=Context())
+            case Evict(names):
+                for name in names:
+                    self._leave(self._lanes[name], StopReason.EVICTED)
+            case Wait(for_busy=True):
+                patient_until = lane.waiting_since + PATIENCE_S
+                if self._now() < patient_until:
+                    self._arm_timer(patient_until)
+                elif (busy := next_to_yield(lane.model.kind, occupants)) is not None:
+                    self._yield_place(self._lanes[busy])
+            case Wait():
+                pass
+            case Never(message):
+                code = ErrorCode.INSUFFICIENT_MEMORY
+                self._refuse(lane, ServeError(code, message, retry_after_s=30))
+
+    def _refuse(self, lane: Lane, error: ServeError) -> None:
+        lane.phase = Phase.ABSENT
+        lane.is_wanted = False
+        lane.refusal = error
+        lane.fail_all(error)
+
+    def _yield_place(self, lane: Lane) -> None:
+        if lane.phase is Phase.READY:
+            lane.phase = Phase.YIELDING
+            self._leave_when_done(lane)
+
+    def _leave_when_done(self, lane: Lane) -> None:
+        if lane.phase is Phase.YIELDING and not lane.batcher.in_worker:
+            self._leave(lane, StopReason.EVICTED)
+
+    def _leave(self, lane: Lane, reason: StopReason) -> None:
+        lane.phase = Phase.LEAVING
+        lane.ready_since = None
+        if lane.worker is not None:
+            lane.worker.request_stop(reason)
+
+    # --- a stay in memory ------------------------------------------------------------------------
+
+    async def _keep(self, lane: Lane) -> None:
+        """One stay: worker follows worker until the model leaves or cannot be kept."""
+        stays = True
+        while stays:
+            lane.phase = Phase.LOADING
+            lane.worker = self._launch(lane.model, _LaneObserver(self, lane))
+            report = await lane.worker.run()
+            lane.worker = None
+            lane.ready_since = None
+            stays = self._stays_after(lane, report)
+        if not self._is_stopping:
+            self.reconcile()
+
+    def on_ready(self, lane: Lane, ready: Ready) -> None:
+        log.info("loaded %s on %s in %.2f s", lane.model.name, ready.device, ready.load_s)
+        lane.is_wanted = False
+        lane.ready_since = lane.last_used = self._now()
+        if lane.phase is Phase.LOADING:
+            lane.phase = Phase.READY
+            self._arm_timer(lane.last_used + self._settings.ttl_s)
+            lane.pump()
+
+    def on_result(self, lane: Lane, result: Result) -> None:
+        lane.on_result(result)
+        self._leave_when_done(lane)
+
+    def _stays_after(self, lane: Lane, report: ExitReport) -> bool:
+        """Settle the accounts of a worker that ended; whether another follows at once."""
+        if isinstance(report.reason, StopReason):
+            lane.batcher.take_back()
+            self._rest(lane)
+            return False
+        now = self._now()
+        lane.restarts += 1
+        lane.breaker.record_death(now)
+        log.warning("the worker of %s %s", lane.model.name, report.reason.value)
+        for call, index in lane.batcher.recover():
+            lane.quarantine.add(call.fingerprint(index), now)
+            call.fail(_killed_by_input(report.reason, index))
+        pause = lane.breaker.open_for(now)
+        error = report.error or (None if pause is None else _unavailable(lane.model.name, pause))
+        if error is not None:
+            self._refuse(lane, error)
+            self._arm_timer(now + (pause or 1.0))
+            return False
+        if self._is_stopping or not lane.has_demand:
+            self._rest(lane)
+            return False
+        return True
+
+    def _rest(self, lane: Lane) -> None:
+        if lane.has_demand and not self._is_stopping:
+            self._wait_for_room(lane)
+        else:
+            lane.phase = Phase.ABSENT
+            lane.fail_all(_shutting_down())
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _arm_timer(self, due: float) -> None:
+        """One timer for everything; none runs while nothing is loaded."""
+        if self._timer is not None and self._timer_due <= due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        delay = max(0.0, due - self._now())
+        self._timer = asyncio.get_running_loop().call_later(delay, self.tick)
+
+    def tick(self) -> None:
+        """What time alone brings: idle models leave, pinned ones come back, patience ends."""
+        self._timer = None
+        if self._is_stopping:
+            return
+        now = self._now()
+        for lane in self._lanes.values():
+            if lane.is_idle and not lane.is_pinned:
+                expires_at = lane.last_used + self._settings.ttl_s
+                if expires_at <= now:
+                    self._leave(lane, StopReason.IDLE)
+                else:
+                    self._arm_timer(expires_at)
+            elif lane.is_pinned and lane.phase is Phase.ABSENT:
+                if (pause := lane.breaker.open_for(now)) is not None:
+                    self._arm_timer(now + pause)
+                else:
+                    self._wait_for_room(lane)
+        self.reconcile()
+
+    def _status(self, lane: Lane) -> LaneStatus:
+        now = self._now()
+        return LaneStatus(
+            model=lane.model.name,
+            kind=lane.model.kind,
+            state=lane.phase.value,
+            pid=lane.worker.pid if lane.worker is not None else None,
+            pinned=lane.is_pinned,
+            promised=lane.is_promised or lane.is_pinned,
+            wanted=lane.is_wanted,
+            in_flight=lane.batcher.in_worker,
+            queued=lane.batcher.queued,
+            leases=lane.leases,
+            restarts=lane.restarts,
+            idle_s=now - lane.last_used,
+            last_success_s=None if lane.last_success is None else now - lane.last_success,
+            error=lane.refusal.message if lane.refusal is not None else None,
+        )
+
+
+class _LaneObserver:
+    def __init__(self, pool: Pool, lane: Lane) -> None:
+        self._pool = pool
+        self._lane = lane
+
+    def on_ready(self, ready: Ready) -> None:
+        self._pool.on_ready(self._lane, ready)
+
+    def on_result(self, result: Result) -> None:
+        self._pool.on_result(self._lane, result)
+
+
+def _shutting_down() -> ServeError:
+    return ServeError(ErrorCode.SHUTTING_DOWN, "the server is shutting down", retry_after_s=5)
+
+
+def _unavailable(name: str, pause_s: float) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_UNAVAILABLE,
+        f"the model {name!r} has failed several times and is not started for {pause_s:.0f} s",
+        retry_after_s=pause_s,
+    )
+
+
+def _killed_by_input(failure: Failure, index: int) -> ServeError:
+    if failure is Failure.HUNG:
+        message = f"the model made no progress on input {index}, twice"
+        return ServeError(ErrorCode.WORKER_CRASHED, message, param="input")
+    message = f"input {index} crashed the model's process, twice"
+    return ServeError(ErrorCode.WORKER_CRASHED, message, param="input")

@@ -1,0 +1,115 @@
+"""The installed models, by every name a client may use for them.
+
+Invariants: manifests on disk are the truth, read again when the models folder has changed; a name
+from a request is only ever a key here, never part of a path; a broken entry hides no other.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from time import time_ns
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import InstalledModel, ManifestError, ModelKind, read_manifest
+
+log = logging.getLogger(__name__)
+
+BUILT_IN_ALIASES = {
+    "qwen-embedding": "Qwen/Qwen3-Embedding-0.6B",
+    "qwen-reranker": "Qwen/Qwen3-Reranker-0.6B",
+    "bge-small": "BAAI/bge-small-en-v1.5",
+}
+_LONGEST_NAME = 512
+_CLOCK_TICK_NS = 100_000_000
+
+
+class Registry:
+    def __init__(self, models_dir: Path, aliases: Mapping[str, str]) -> None:
+        self._models_dir = models_dir
+        self._aliases = {**BUILT_IN_ALIASES, **aliases}
+        self._seen_at: int | None = None
+        self._models: dict[str, InstalledModel] = {}
+        self._by_any_name: dict[str, InstalledModel] = {}
+        self._broken: dict[str, str] = {}
+
+    def models(self) -> list[InstalledModel]:
+        self._refresh()
+        return [self._models[name] for name in sorted(self._models)]
+
+    def broken(self) -> list[tuple[str, str]]:
+        """Folders that should be models and cannot be used, with the reason."""
+        self._refresh()
+        return sorted(self._broken.items())
+
+    def find(self, name: str) -> InstalledModel:
+        self._refresh()
+        if found := self._lookup(name):
+            return found
+        # repr: a hostile name must not draw on the reader's terminal; cut: nor fill it.
+        shown = repr(name if len(name) <= 100 else name[:100] + "…")
+        raise ServeError(
+            ErrorCode.MODEL_NOT_FOUND,
+            f"model {shown} not found; GET /v1/models lists what is installed",
+            param="model",
+        )
+
+    def find_kind(self, name: str, kind: ModelKind) -> InstalledModel:
+        model = self.find(name)
+        if model.kind is not kind:
+            raise ServeError(
+                ErrorCode.MODEL_TYPE_MISMATCH,
+                f"model {model.name!r} is of type {model.kind}; this endpoint needs {kind}",
+                param="model",
+            )
+        return model
+
+    def _lookup(self, name: str) -> InstalledModel | None:
+        if not name or len(name) > _LONGEST_NAME:
+            return None
+        name = name.removesuffix(":latest")
+        name = self._aliases.get(name, name)
+        return self._models.get(name) or self._by_any_name.get(name.casefold())
+
+    def _refresh(self) -> None:
+        try:
+            changed_at = self._models_dir.stat().st_mtime_ns
+        except OSError:
+            changed_at = -1
+        # Models are published by renaming a folder into place, which changes this time. A change
+        # in the same tick of the file system's clock would not be seen: look again until it is old.
+        if changed_at != self._seen_at:
+            is_old = time_ns() - changed_at > _CLOCK_TICK_NS
+            self._seen_at = changed_at if is_old else None
+            self._scan()
+
+    def _scan(self) -> None:
+        self._models, self._broken = {}, {}
+        for folder in _model_folders(self._models_dir):
+            try:
+                manifest = read_manifest(folder)
+            except ManifestError as error:
+                self._broken[folder.name] = str(error)
+                log.warning("the model folder %s cannot be used: %s", folder.name, error)
+                continue
+            if manifest.name in self._models:
+                self._broken[folder.name] = f"a second model named {manifest.name!r}"
+                continue
+            self._models[manifest.name] = InstalledModel(manifest, folder)
+        self._by_any_name = dict(_other_names(self._models.values()))
+
+
+def _model_folders(models_dir: Path) -> list[Path]:
+    try:
+        entries = sorted(models_dir.iterdir())
+    except OSError:
+        return []
+    return [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+
+
+def _other_names(models: Iterable[InstalledModel]) -> Iterable[tuple[str, InstalledModel]]:
+    """Names in any case, and repository ids, where they mean one model only."""
+    meant: dict[str, InstalledModel | None] = {}
+    for model in models:
+        for name in {model.name.casefold(), (model.manifest.source or model.name).casefold()}:
+            meant[name] = model if name not in meant else None
+    return ((name, model) for name, model in meant.items() if model is not None)

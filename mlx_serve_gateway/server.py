@@ -1,0 +1,242 @@
+"""The server's own life: bind, serve, drain, stop.
+
+Invariants: the first signal drains (nothing new is admitted, what runs is finished, at most
+``limits.drain_timeout`` is waited), the second ends the process at once. The drain deadline is
+ours: Hypercorn's does not hold on every Python. A fault in our own code ends the process with a
+code of its own, instead of leaving a port open over it; workers die with the process in any case.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import psutil
+import uvloop
+import zmq
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config as HypercornConfig
+from starlette.types import ASGIApp
+
+from mlx_serve_common.config import Config
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import ModelKind
+from mlx_serve_common.paths import run_directory
+from mlx_serve_gateway.app import build_app
+from mlx_serve_gateway.batcher import BatchLimits
+from mlx_serve_gateway.eviction import Room
+from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
+from mlx_serve_gateway.lane import LaneLimits
+from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.pool import Pool, PoolSettings
+from mlx_serve_gateway.registry import Registry
+from mlx_serve_gateway.sentinel import Sentinel
+from mlx_serve_gateway.services import Services
+from mlx_serve_gateway.sockets import sweep_dead_sockets
+from mlx_serve_gateway.worker_env import worker_environment
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAULT = 70
+
+_BACKLOG = 2048
+# The worker sorts a batch by length, so the more of it there is, the less is padded.
+_FORWARDS_PER_BATCH = 4
+_SHARE_OF_MEMORY = 0.75
+_GRACE_S = 2.0
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for every address of ``host``, all on one port; raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+            if port == 0 and listeners:
+                address = (address[0], listeners[0].getsockname()[1], *address[2:])
+            listeners.append(
+                socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=False)
+            )
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def run(
+    config: Config,
+    *,
+    home: Path,
+    listeners: list[socket.socket],
+    instance: str,
+    on_ready: Callable[[], None],
+) -> int:
+    """Serve until told to stop; the exit code."""
+    try:
+        return uvloop.run(_serve(config, home, listeners, instance, on_ready))
+    except Exception:
+        log.exception("the server has failed")
+        return EXIT_FAULT
+
+
+async def _serve(
+    config: Config,
+    home: Path,
+    listeners: list[socket.socket],
+    instance: str,
+    on_ready: Callable[[], None],
+) -> int:
+    stop = asyncio.Event()
+    _on_signals(stop)
+    run_dir = run_directory(home)
+    sweep_dead_sockets(run_dir)
+    sentinel = Sentinel()
+    sentinel.start()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+    host = WorkerHost(
+        context=context,
+        run_dir=run_dir,
+        sentinel=sentinel,
+        env=worker_environment() | {"MLX_SERVE_INSTANCE": instance},
+        max_batch_items=config.batch.max_batch_size,
+        max_batch_tokens=None if (tokens := config.batch.max_batch_tokens) == "auto" else tokens,
+        timeouts=Timeouts(config.limits.load_timeout, config.limits.batch_timeout),
+        now=monotonic,
+    )
+    registry = Registry(Path(config.models.directory), config.models.aliases)
+    lifecycle = Lifecycle(instance, monotonic)
+    try:
+        async with Pool(
+            pool_settings(config, registry),
+            lambda model, observer: WorkerHandle(model, observer, host),
+            monotonic,
+        ) as pool:
+            _preload(config, registry, pool, lifecycle)
+            app = build_app(Services(config, registry, pool, lifecycle), on_ready)
+            await _serve_until_stopped(app, config, listeners, pool, lifecycle, stop)
+    finally:
+        await sentinel.stop()
+        context.destroy(linger=0)
+    return EXIT_OK
+
+
+async def _serve_until_stopped(
+    app: ASGIApp,
+    config: Config,
+    listeners: list[socket.socket],
+    pool: Pool,
+    lifecycle: Lifecycle,
+    stop: asyncio.Event,
+) -> None:
+    closing = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        http = tasks.create_task(
+            hypercorn_serve(
+                app,  # type: ignore[arg-type]
+                _hypercorn_config(config, listeners),
+                shutdown_trigger=closing.wait,
+                mode="asgi",
+            )
+        )
+        stopped = tasks.create_task(stop.wait())
+        await asyncio.wait((http, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            raise RuntimeError("the HTTP server ended by itself")
+        lifecycle.is_draining = True
+        closing.set()
+        log.info("stopping: %d requests are still running", lifecycle.in_flight)
+        await _drain(config.limits.drain_timeout, pool, lifecycle)
+        await asyncio.wait((http,), timeout=_GRACE_S)
+        http.cancel()
+
+
+async def _drain(timeout_s: float, pool: Pool, lifecycle: Lifecycle) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await lifecycle.wait_idle()
+    except TimeoutError:
+        log.warning("%d requests were not finished in time", lifecycle.in_flight)
+        pool.fail_all(ServeError(ErrorCode.SHUTTING_DOWN, "the server is shutting down"))
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            # Workers see the end of their lifeline; nothing of ours stays.
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def _preload(config: Config, registry: Registry, pool: Pool, lifecycle: Lifecycle) -> None:
+    for name in dict.fromkeys((*config.models.pin, *config.models.preload)):
+        try:
+            pool.preload(registry.find(name))
+        except ServeError as error:
+            log.error("not preloaded: %s", error.message)
+            lifecycle.preload_errors[name] = error.message
+
+
+def pool_settings(config: Config, registry: Registry) -> PoolSettings:
+    return PoolSettings(
+        room=Room(
+            slots={
+                ModelKind.EMBEDDING: config.cache.max_embedding_models,
+                ModelKind.RERANKER: config.cache.max_reranker_models,
+                ModelKind.CHAT: config.cache.max_chat_models,
+            },
+            memory_bytes=_memory_budget(config),
+        ),
+        lane=LaneLimits(
+            batch=BatchLimits(
+                queue_items=config.limits.max_queue_items,
+                batch_items=_FORWARDS_PER_BATCH * config.batch.max_batch_size,
+            ),
+            request_timeout_s=config.limits.request_timeout,
+            load_timeout_s=config.limits.load_timeout,
+            linger_s=config.batch.max_wait_ms / 1000,
+        ),
+        ttl_s=config.cache.ttl_seconds,
+        pinned=frozenset(_known_names(config.models.pin, registry)),
+    )
+
+
+def _known_names(names: tuple[str, ...], registry: Registry) -> list[str]:
+    found = []
+    for name in names:
+        try:
+            found.append(registry.find(name).name)
+        except ServeError:
+            found.append(name)
+    return found
+
+
+def _memory_budget(config: Config) -> int:
+    if config.cache.memory_budget != "auto":
+        return config.cache.memory_budget
+    return int(psutil.virtual_memory().total * _SHARE_OF_MEMORY)
+
+
+def _hypercorn_config(config: Config, listeners: list[socket.socket]) -> HypercornConfig:
+    settings = HypercornConfig()
+    settings.bind = [f"fd://{listener.detach()}" for listener in listeners]
+    settings.backlog = _BACKLOG
+    settings.graceful_timeout = config.limits.drain_timeout
+    settings.include_server_header = False
+    # Longer than what proxies keep idle, or they use a connection that we are closing.
+    settings.keep_alive_timeout = 75
+    settings.keep_alive_max_requests = 1_000_000
+    settings.accesslog = None
+    settings.errorlog = logging.getLogger("hypercorn.error")
+    # No read_timeout: it counts while a client silently waits for its answer.
+    return settings

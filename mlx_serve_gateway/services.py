@@ -1,0 +1,15 @@
+"""What every handler may use; built once by the server, never changed."""
+
+import msgspec
+
+from mlx_serve_common.config import Config
+from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.pool import Pool
+from mlx_serve_gateway.registry import Registry
+
+
+class Services(msgspec.Struct, frozen=True):
+    config: Config
+    registry: Registry
+    pool: Pool
+    lifecycle: Lifecycle

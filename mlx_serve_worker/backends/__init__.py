@@ -1,0 +1,1 @@
+"""What a worker can run. Nothing is chosen here: ``__main__`` imports the one it needs."""

@@ -1,0 +1,122 @@
+"""Text encoders on MLX: texts in, rendered vectors out.
+
+Invariants: the manifest decides everything, nothing is guessed from the model's files; one call of
+``embed`` is one forward pass; imports neither transformers nor mlx_lm, so that a worker starts in
+a fraction of a second.
+"""
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlx.core as mx
+import msgspec
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import Manifest, ManifestError, read_manifest
+from mlx_serve_common.wire import Encoding, Truncate
+from mlx_serve_worker import architectures, device, weights
+from mlx_serve_worker.architectures import Encoder
+from mlx_serve_worker.backend import Prepared
+from mlx_serve_worker.pooling import Pipeline
+from mlx_serve_worker.rendering import render_rows
+from mlx_serve_worker.tokenization import TextTokenizer
+
+
+class EncoderBackend:
+    """Owned by the compute thread: MLX arrays belong to the thread that made them."""
+
+    _encoder: Encoder
+    _pipeline: Pipeline
+    _tokenizer: TextTokenizer
+
+    def __init__(self, model_path: Path) -> None:
+        self._path = model_path
+
+    @property
+    def device(self) -> str:
+        return device.current().name
+
+    @property
+    def batch_tokens(self) -> int:
+        return device.current().batch_tokens
+
+    def load(self) -> None:
+        try:
+            manifest = read_manifest(self._path)
+        except ManifestError as error:
+            raise ServeError(ErrorCode.INVALID_MODEL, f"the model is unfit: {error}") from None
+        _check_files(self._path, manifest)
+        mx.set_cache_limit(device.current().cache_bytes)
+        folder = self._path / manifest.transformer_folder
+        architecture = architectures.find(manifest.architecture)
+        self._encoder = architecture.build(_read_config(folder / "config.json"))
+        _check_limits(self._encoder, manifest)
+        self._tokenizer = TextTokenizer.load(folder, manifest, vocab_size=self._encoder.vocab_size)
+        weights.load(
+            self._encoder,
+            weights.weight_files(folder),
+            architecture.parameter_name,
+            keep_half=device.current().computes_half,
+        )
+        self._pipeline = Pipeline(manifest.pipeline, self._path, self._encoder.dimensions)
+        if manifest.dimensions not in (None, self._pipeline.dimensions):
+            raise ServeError(
+                ErrorCode.INVALID_MODEL,
+                f"the manifest says {manifest.dimensions} dimensions, the weights give"
+                f" {self._pipeline.dimensions}",
+            )
+
+    def memory_bytes(self) -> int:
+        return mx.get_active_memory() + mx.get_cache_memory()
+
+    def prepare(self, texts: Sequence[str], truncate: Truncate) -> list[Prepared | ServeError]:
+        return self._tokenizer.prepare(texts, truncate)
+
+    def embed(
+        self, inputs: Sequence[Prepared], encodings: Sequence[Encoding]
+    ) -> list[bytes | None]:
+        lengths = [prepared.length for prepared in inputs]
+        longest = max(lengths)
+        # Any id will do as padding: the mask hides it, and 0 is in every vocabulary.
+        token_ids = mx.array(
+            [[*prepared.token_ids, *[0] * (longest - prepared.length)] for prepared in inputs]
+        )
+        mask = None
+        if min(lengths) < longest:
+            mask = mx.arange(longest)[None, :] < mx.array(lengths)[:, None]
+        hidden = self._encoder(token_ids, mask)
+        vectors = self._pipeline(hidden, lengths, self._tokenizer.prompt_tokens)
+        finite = mx.isfinite(vectors).all(axis=-1)
+        mx.eval(vectors, finite)
+        return render_rows(vectors, encodings, finite.tolist())
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Every file of the manifest is there, a file and no link, and as long as it was."""
+    for name, record in manifest.files.items():
+        try:
+            found = (folder / name).lstat()
+        except OSError:
+            raise ServeError(ErrorCode.INVALID_MODEL, f"the model's {name} is missing") from None
+        if not stat.S_ISREG(found.st_mode) or found.st_size != record.size:
+            raise ServeError(
+                ErrorCode.INVALID_MODEL, f"the model's {name} was changed since it was installed"
+            )
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ServeError(ErrorCode.INVALID_MODEL, "config.json cannot be read") from None
+
+
+def _check_limits(encoder: Encoder, manifest: Manifest) -> None:
+    # MLX reads beyond the end of a table of positions without an error.
+    if manifest.max_tokens is None or not 0 < manifest.max_tokens <= encoder.positions:
+        raise ServeError(
+            ErrorCode.INVALID_MODEL,
+            f"the manifest allows {manifest.max_tokens} tokens, the model has"
+            f" {encoder.positions} positions",
+        )

@@ -1,0 +1,114 @@
+"""A backend without a model, which misbehaves on request: for tests of everything around it.
+
+Loaded only under ``MLX_SERVE_TEST_BACKENDS=1``. A vector is a function of its text, so an answer
+that belongs to another text is noticed. Launch options (the manifest's ``options``) govern the
+start; words inside a text govern its computation.
+"""
+
+import base64
+import hashlib
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import Encoding, Truncate
+from mlx_serve_worker.backend import Prepared
+
+DIMENSIONS = 8
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    load_s: float = 0.0
+    never_ready: bool = False
+    load_error: str | None = None
+    crash_at_load: bool = False
+    step_s: float = 0.0
+    garbage: bool = False
+    """Answer with frames that do not decode."""
+    max_tokens: int = 512
+
+
+class FakeBackend:
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = msgspec.convert(options, Options)
+
+    device = "fake"
+    batch_tokens = 4096
+
+    def memory_bytes(self) -> int:
+        return 0
+
+    def load(self) -> None:
+        time.sleep(self._options.load_s)
+        if self._options.crash_at_load:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self._options.load_error is not None:
+            raise ServeError(ErrorCode.INVALID_MODEL, self._options.load_error)
+        while self._options.never_ready:
+            time.sleep(3600)
+
+    def prepare(self, texts: Sequence[str], truncate: Truncate) -> list[Prepared | ServeError]:
+        return [self._prepared(text, truncate) for text in texts]
+
+    def _prepared(self, text: str, truncate: Truncate) -> Prepared | ServeError:
+        length = len(text.split()) + 2
+        if length > self._options.max_tokens and truncate == "none":
+            return ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, f"{length} tokens are too many")
+        if length > self._options.max_tokens:
+            return Prepared(text, self._options.max_tokens, True)
+        return Prepared(text, length, False)
+
+    def embed(
+        self, inputs: Sequence[Prepared], encodings: Sequence[Encoding]
+    ) -> list[bytes | None]:
+        time.sleep(self._options.step_s)
+        if self._options.garbage:
+            return [7 for _ in inputs]  # type: ignore[misc]
+        return [
+            _obey(prepared.token_ids) and render(vector(prepared.token_ids), encoding)
+            for prepared, encoding in zip(inputs, encodings, strict=True)
+        ]
+
+
+def vector(text: str) -> list[float]:
+    """Multiples of 1/256: exact in float32, so every way of writing them is equal."""
+    return [byte / 256 for byte in hashlib.sha256(text.encode()).digest()[:DIMENSIONS]]
+
+
+def render(values: list[float], encoding: Encoding) -> bytes:
+    if encoding == "float":
+        return msgspec.json.encode(values)
+    return msgspec.json.encode(base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode())
+
+
+def _obey(text: str) -> bytes:
+    """Do what the words in the text say; an empty answer stands for a vector that is not finite."""
+    if "__nan__" in text:
+        return b""
+    if "__raise__" in text:
+        raise RuntimeError("asked to raise")
+    if "__raise_base__" in text:
+        raise KeyboardInterrupt
+    if "__crash__" in text:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "__exit0__" in text:
+        os._exit(0)
+    if "__spin__" in text:
+        re.match(r"(a+)+$", "a" * 60 + "b")  # holds the GIL inside C
+    if "__grandchild__" in text:
+        subprocess.Popen(["sleep", "60"])
+    if found := re.search(r"__sleep:([\d.]+)__", text):
+        time.sleep(float(found[1]))
+    if found := re.search(r"__stderr:(\d+)__", text):
+        for _ in range(int(found[1])):
+            sys.stderr.write("x" * 1023 + "\n")
+    return b"\0"

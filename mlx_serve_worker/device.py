@@ -1,0 +1,34 @@
+"""What computes, and every choice that depends on it: the one place where Metal differs from a CPU.
+
+Invariants: nothing else in the worker asks which device there is.
+"""
+
+import functools
+
+import mlx.core as mx
+import msgspec
+
+_MIB = 1024 * 1024
+
+
+class Device(msgspec.Struct, frozen=True):
+    name: str
+    batch_tokens: int
+    """Padded tokens of one forward pass; more only adds padding on a CPU, less starves a GPU."""
+    cache_bytes: int
+    """Buffers MLX may keep for reuse; its own default on Metal is all of the memory."""
+    computes_half: bool
+    """Whether half-precision weights are computed as stored: a CPU has no fast path for them."""
+    fuses: bool
+    """Whether ``mx.compile`` pays; on a CPU it starts a C++ compiler for every new kernel."""
+
+
+_CPU = Device("cpu", 1024, 128 * _MIB, computes_half=False, fuses=False)
+
+
+@functools.cache
+def current() -> Device:
+    if mx.default_device().type == mx.cpu:
+        return _CPU
+    name = "metal" if mx.metal.is_available() else "cuda"
+    return Device(name, 8192, 256 * _MIB, computes_half=True, fuses=True)

@@ -1,0 +1,50 @@
+"""What the I/O thread hands to the compute thread: batches, cancellations, the wish to stop.
+
+Invariants: batches leave in the order they came; ``take`` returns None exactly once, after
+``close`` and after the last batch; a cancellation is remembered only while its item is held here.
+"""
+
+import threading
+from collections import deque
+
+from mlx_serve_common.wire import Batch
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._batches: deque[Batch] = deque()
+        self._held: set[int] = set()
+        self._cancelled: set[int] = set()
+        self._closed = False
+
+    def put(self, batch: Batch) -> None:
+        with self._changed:
+            self._batches.append(batch)
+            self._held.update(id for part in batch.parts for id in part.ids)
+            self._changed.notify()
+
+    def cancel(self, ids: list[int]) -> None:
+        with self._changed:
+            self._cancelled.update(self._held.intersection(ids))
+
+    def close(self) -> None:
+        """No further batch will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self) -> Batch | None:
+        with self._changed:
+            while not self._batches and not self._closed:
+                self._changed.wait()
+            return self._batches.popleft() if self._batches else None
+
+    def is_cancelled(self, id: int) -> bool:
+        return id in self._cancelled
+
+    def settle(self, ids: list[int]) -> None:
+        """These items are answered."""
+        with self._changed:
+            self._held.difference_update(ids)
+            self._cancelled.difference_update(ids)

@@ -1,0 +1,48 @@
+"""A worker must not outlive its gateway, whatever it is doing.
+
+The gateway holds the other end of a pipe: it sends a secret through it and then nothing more, so
+the end of the stream means that the gateway is gone. On Linux the kernel also kills the worker when
+its parent dies: a thread cannot run while C code holds the GIL. Elsewhere the gateway's sentinel
+process does that part.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+
+from mlx_serve_common.wire import TOKEN_BYTES
+
+LIFELINE_FD = 3
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def ignore_group_signals() -> None:
+    # Ctrl-C, a closed terminal or `kill %1` reach the whole process group. Only the gateway
+    # decides when a worker stops, and it lets the worker answer first.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def receive_secret() -> bytes:
+    """Read the secret and watch the pipe from then on."""
+    secret = b""
+    while len(secret) < TOKEN_BYTES:
+        received = os.read(LIFELINE_FD, TOKEN_BYTES - len(secret))
+        if not received:
+            os._exit(1)
+        secret += received
+    threading.Thread(target=_exit_with_gateway, name="lifeline", daemon=True).start()
+    return secret
+
+
+def _exit_with_gateway() -> None:
+    while os.read(LIFELINE_FD, 1):
+        pass
+    os._exit(1)

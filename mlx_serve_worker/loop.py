@@ -1,0 +1,142 @@
+"""A worker's life: load, announce, compute what arrives, leave when drained.
+
+Two threads. The main thread owns the socket and never computes; the compute thread loads the model
+and is the only one that touches it (MLX arrays belong to the thread that made them).
+
+Invariants: whatever ends the compute thread ends the process: with code 0 only after ``Drain``
+and with nothing left to answer; otherwise with a message and a code of its own.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import (
+    MAX_MESSAGE_BYTES,
+    PROTOCOL,
+    Batch,
+    Cancel,
+    Drain,
+    Fatal,
+    FromWorker,
+    LaunchSpec,
+    Ready,
+    Result,
+    decode_to_worker,
+    encode,
+)
+from mlx_serve_worker.backend import Backend
+from mlx_serve_worker.compute import Compute
+from mlx_serve_worker.inbox import Inbox
+
+EXIT_DRAINED = 0
+EXIT_UNLOADABLE = 65
+EXIT_FAULT = 70
+
+_FLUSH_MS = 2000
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    def __init__(self, spec: LaunchSpec, token: bytes, make_backend: Callable[[], Backend]) -> None:
+        self._spec = spec
+        self._token = token
+        self._make_backend = make_backend
+        self._inbox = Inbox()
+        self._outbox: deque[FromWorker] = deque()
+        self._exit_code: int | None = None
+        # The compute thread may not touch the socket; it wakes the main thread through this pipe.
+        self._wake_read, self._wake_write = os.pipe()
+
+    def run(self) -> int:
+        context = zmq.Context(io_threads=1)
+        socket = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        socket.setsockopt(zmq.LINGER, _FLUSH_MS)
+        socket.connect(f"ipc://{self._spec.socket}")
+        threading.Thread(target=self._compute_thread, name="compute", daemon=True).start()
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(self._wake_read, zmq.POLLIN)
+        while not (self._exit_code is not None and not self._outbox):
+            for ready, _ in poller.poll():
+                if ready == self._wake_read:
+                    os.read(self._wake_read, 4096)
+                else:
+                    self._on_message(socket.recv())
+            self._flush(socket)
+        socket.close()
+        context.term()
+        return self._exit_code
+
+    def _on_message(self, frame: bytes) -> None:
+        match decode_to_worker(frame):
+            case Batch() as batch:
+                self._inbox.put(batch)
+            case Cancel(ids):
+                self._inbox.cancel(ids)
+            case Drain():
+                self._inbox.close()
+
+    def _flush(self, socket: zmq.Socket[bytes]) -> None:
+        while self._outbox:
+            socket.send_multipart([self._token, encode(self._outbox.popleft())])
+
+    # --- on the compute thread -------------------------------------------------------------------
+
+    def _compute_thread(self) -> None:
+        exit_code = EXIT_FAULT
+        try:
+            exit_code = self._load_and_compute()
+        except ServeError as error:
+            exit_code = EXIT_UNLOADABLE
+            self._outbox.append(Fatal(error.code, error.message))
+        except BaseException:  # also pyo3's PanicException: a thread that died must be seen
+            log.exception("the compute thread died")
+            message = "the model's process failed; its log has the reason"
+            self._outbox.append(Fatal(ErrorCode.WORKER_CRASHED, message))
+        finally:
+            self._exit_code = exit_code
+            self._wake()
+
+    def _load_and_compute(self) -> int:
+        started = time.perf_counter()
+        backend = self._make_backend()
+        backend.load()
+        self._post(
+            Ready(
+                protocol=PROTOCOL,
+                pid=os.getpid(),
+                device=backend.device,
+                load_s=time.perf_counter() - started,
+                memory_bytes=backend.memory_bytes(),
+            )
+        )
+        compute = Compute(
+            backend,
+            max_items=self._spec.max_batch_items,
+            max_tokens=self._spec.max_batch_tokens,
+            emit=self._answer,
+            is_cancelled=self._inbox.is_cancelled,
+        )
+        while (batch := self._inbox.take()) is not None:
+            compute.run(batch)
+        return EXIT_DRAINED
+
+    def _answer(self, result: Result) -> None:
+        self._inbox.settle(result.ids)
+        self._post(result)
+
+    def _post(self, message: FromWorker) -> None:
+        self._outbox.append(message)
+        self._wake()
+
+    def _wake(self) -> None:
+        os.write(self._wake_write, b"\0")

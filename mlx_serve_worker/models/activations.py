@@ -1,0 +1,125 @@
+"""Activation functions by the names that ``config.json`` and Dense layers use.
+
+Invariants: no name means something else than in the reference; an unknown name is refused.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import mlx.core as mx
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker import device
+
+Activation = Callable[[mx.array], mx.array]
+
+# erf(t / sqrt(2)) / 2 as t * P(t^2) / Q(t^2) on |t| <= 5.4: a minimax fit to 1.6e-8. Vectorised
+# polynomials are ten times faster on a CPU than its erf, and GELU then errs no more than erf itself
+# in float32 (1.2e-6 at most for |x| <= 8).
+_ERF_LIMIT = 5.4
+_ERF_P = (
+    0.398942173,
+    0.0347848833,
+    0.00443502003,
+    0.000158955692,
+    3.13338751e-06,
+    -2.22569145e-08,
+    1.16103502e-10,
+)
+_ERF_Q = (1, 0.253857732, 0.0284298714, 0.00176357955, 5.86753667e-05)
+
+
+def _polynomial(x: mx.array, coefficients: tuple[float, ...]) -> mx.array:
+    total = mx.array(coefficients[-1], dtype=x.dtype)
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
+    return total
+
+
+def _gelu_by_polynomials(x: mx.array) -> mx.array:
+    t = mx.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
+    square = t * t
+    return x * (0.5 + t * _polynomial(square, _ERF_P) / _polynomial(square, _ERF_Q))
+
+
+def _gelu_by_erf(x: mx.array) -> mx.array:
+    return x * (1 + mx.erf(x * math.sqrt(0.5))) * 0.5
+
+
+@functools.cache
+def _gelu_kernel() -> Activation:
+    if device.current().fuses:
+        return mx.compile(_gelu_by_erf, shapeless=True)
+    return _gelu_by_polynomials
+
+
+def gelu(x: mx.array) -> mx.array:
+    return _gelu_kernel()(x)
+
+
+def gelu_tanh(x: mx.array) -> mx.array:
+    return 0.5 * x * (1 + mx.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def quick_gelu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(1.702 * x)
+
+
+def relu(x: mx.array) -> mx.array:
+    return mx.maximum(x, 0)
+
+
+def silu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(x)
+
+
+def linear(x: mx.array) -> mx.array:
+    return x
+
+
+_BY_NAME: dict[str, Activation] = {
+    "gelu": gelu,
+    "gelu_python": gelu,
+    "gelu_accurate": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_new": gelu_tanh,
+    "gelu_python_tanh": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "linear": linear,
+    "quick_gelu": quick_gelu,
+    "relu": relu,
+    "sigmoid": mx.sigmoid,
+    "silu": silu,
+    "swish": silu,
+    "tanh": mx.tanh,
+}
+
+_BY_TORCH_CLASS = {
+    "torch.nn.modules.activation.GELU": "gelu",
+    "torch.nn.modules.activation.ReLU": "relu",
+    "torch.nn.modules.activation.SiLU": "silu",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.modules.activation.Tanh": "tanh",
+    "torch.nn.modules.linear.Identity": "linear",
+}
+
+
+def activation(name: str) -> Activation:
+    """The function of that name in ``hidden_act``."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise ServeError(
+            ErrorCode.INVALID_MODEL, f"the activation {name!r} is not supported"
+        ) from None
+
+
+def torch_activation(path: str) -> str:
+    """Our name for the torch class that a Dense layer's ``config.json`` gives."""
+    try:
+        return _BY_TORCH_CLASS[path]
+    except KeyError:
+        raise ServeError(
+            ErrorCode.INVALID_MODEL, f"the activation {path!r} of a Dense layer is not supported"
+        ) from None

@@ -1,0 +1,183 @@
+"""Safetensors files to the parameters of a model.
+
+Invariants: a file's header is checked before MLX opens it, because MLX accepts overlapping tensors
+and shapes that overflow; every parameter of the model is found exactly once, with its shape and a
+type we know how to compute; a tensor that the model has no use for is never read.
+"""
+
+import stat
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import mlx.core as mx
+import msgspec
+from mlx.utils import tree_flatten, tree_unflatten
+from safetensors import SafetensorError, safe_open
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+MAX_FILE_BYTES = 100 * 1024**3
+_MAX_HEADER_BYTES = 32 * 1024**2
+_MAX_INDEX_BYTES = 64 * 1024**2
+_MAX_TENSORS = 200_000
+_MAX_SIDE = 2**31 - 1
+_MAX_AXES = 8
+_LENGTH_BYTES = 8
+
+_COMPUTED = ("F32", "F16", "BF16")
+
+Rename = Callable[[str], str | None]
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """What a header says about one tensor."""
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Parameterized(Protocol):
+    def parameters(self) -> Any: ...
+
+    def update(self, parameters: Any) -> Any: ...
+
+
+def _unfit(message: str) -> ServeError:
+    return ServeError(ErrorCode.INVALID_MODEL, message)
+
+
+def read_header(path: Path) -> list[Tensor]:
+    """The tensors of one file, after every check that can be made without reading them."""
+    try:
+        found = path.lstat()
+        with path.open("rb") as file:
+            prefix = file.read(_LENGTH_BYTES)
+    except OSError as error:
+        raise _unfit(f"{path.name} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise _unfit(f"{path.name} is not a regular file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise _unfit(f"{path.name} is larger than {MAX_FILE_BYTES // 1024**3} GiB")
+    header_bytes = int.from_bytes(prefix, "little")
+    if len(prefix) < _LENGTH_BYTES or header_bytes > found.st_size - _LENGTH_BYTES:
+        raise _unfit(f"{path.name} is cut short, or no safetensors file")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise _unfit(
+            f"{path.name} has a header of {header_bytes} bytes; {_MAX_HEADER_BYTES} at most"
+        )
+    return [_checked(tensor) for tensor in _listed(path)]
+
+
+def _listed(path: Path) -> list[Tensor]:
+    try:
+        # The library checks that the tensors fill the file without a gap or an overlap, and that
+        # each shape fits its bytes. It reads no tensor and imports no framework here.
+        with safe_open(path, framework="mlx") as opened:
+            names = list(opened.keys())
+            if len(names) > _MAX_TENSORS:
+                raise _unfit(f"{path.name} holds {len(names)} tensors; {_MAX_TENSORS} at most")
+            slices = [(name, opened.get_slice(name)) for name in names]
+            return [
+                Tensor(path, name, str(part.get_dtype()), tuple(part.get_shape()))
+                for name, part in slices
+            ]
+    except (SafetensorError, OSError, ValueError, OverflowError):
+        raise _unfit(f"{path.name} is damaged: its header does not fit its contents") from None
+
+
+def _checked(tensor: Tensor) -> Tensor:
+    # MLX keeps a side as a signed 32-bit number and would turn a larger one into a negative.
+    if len(tensor.shape) > _MAX_AXES or any(side > _MAX_SIDE for side in tensor.shape):
+        raise _unfit(f"{tensor.file.name}: tensor {tensor.name[:80]!r} has an impossible shape")
+    return tensor
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model: the single one, those of the index, or all there are."""
+    single = folder / WEIGHTS_FILE
+    if single.exists():
+        return [single]
+    index = folder / INDEX_FILE
+    if index.exists():
+        return [folder / name for name in _index_names(index)]
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
+def _index_names(index: Path) -> list[str]:
+    class Index(msgspec.Struct):
+        weight_map: dict[str, str]
+
+    try:
+        if index.stat().st_size > _MAX_INDEX_BYTES:
+            raise _unfit(f"{INDEX_FILE} is too large")
+        names = set(msgspec.json.decode(index.read_bytes(), type=Index).weight_map.values())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise _unfit(f"{INDEX_FILE} is damaged") from None
+    for name in names:
+        if "/" in name or "\\" in name or not name.endswith(".safetensors") or name[0] == ".":
+            raise _unfit(f"{INDEX_FILE} names a file that it may not: {name[:80]!r}")
+    return sorted(names)
+
+
+class Located(msgspec.Struct, frozen=True):
+    """Where each parameter of a model lies in its files, and which tensors are left over."""
+
+    tensors: dict[str, Tensor]
+    unknown: list[str]
+
+
+def locate(model: Parameterized, files: Iterable[Path], rename: Rename) -> Located:
+    """Find every parameter of ``model`` in ``files``, by headers alone."""
+    expected = dict(tree_flatten(model.parameters()))
+    tensors: dict[str, Tensor] = {}
+    unknown: list[str] = []
+    for tensor in (tensor for path in files for tensor in read_header(path)):
+        name = rename(tensor.name)
+        if name is None:
+            continue
+        if name not in expected:
+            unknown.append(tensor.name)
+            continue
+        if name in tensors:
+            raise _unfit(f"the weights hold {tensor.name[:80]!r} twice")
+        shape = tuple(expected[name].shape)
+        if tensor.shape != shape:
+            raise _unfit(
+                f"{tensor.name[:80]!r} has the shape {list(tensor.shape)}, config.json says"
+                f" {list(shape)}"
+            )
+        if tensor.dtype not in _COMPUTED:
+            raise _unfit(
+                f"{tensor.name[:80]!r} is stored as {tensor.dtype}, which is not supported"
+            )
+        tensors[name] = tensor
+    if missing := sorted(expected.keys() - tensors.keys()):
+        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+        raise _unfit(f"the weights lack {len(missing)} of {len(expected)} parameters: {shown}")
+    return Located(tensors, unknown)
+
+
+def load(
+    model: Parameterized, files: Iterable[Path], rename: Rename, *, keep_half: bool = False
+) -> None:
+    """Put the stored values into ``model``, as float32 unless half precision is to be kept."""
+    located = locate(model, files, rename)
+    stored = {path: _open(path) for path in {tensor.file for tensor in located.tensors.values()}}
+    values = [(name, stored[tensor.file][tensor.name]) for name, tensor in located.tensors.items()]
+    if not keep_half:
+        values = [(name, value.astype(mx.float32)) for name, value in values]
+    model.update(tree_unflatten(values))
+    mx.eval(model.parameters())
+
+
+def _open(path: Path) -> dict[str, mx.array]:
+    try:
+        return cast(dict[str, mx.array], mx.load(str(path)))
+    except (RuntimeError, ValueError):
+        raise _unfit(f"{path.name} cannot be read by MLX") from None
