@@ -99,7 +99,9 @@ class CacheConfig(Section, frozen=True):
 
 
 class BatchConfig(Section, frozen=True):
-    max_batch_size: Annotated[Count, Meta(description="Most items sent to a worker at once")] = 32
+    max_batch_size: Annotated[
+        Count, Meta(description="Most inputs computed in one forward pass")
+    ] = 32
     max_wait_ms: Annotated[
         float,
         Meta(ge=0, le=10_000, description="Longest deliberate wait for a fuller batch; 0 is none"),

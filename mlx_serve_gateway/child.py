@@ -72,18 +72,20 @@ def _when_exited(loop: asyncio.AbstractEventLoop, pid: int, reap: Callable[[], N
         threading.Thread(target=_await_exit, args=(loop, pid, reap), daemon=True).start()
 
 
-def _await_exit(loop: asyncio.AbstractEventLoop, pid: int, reap: Callable[[], None]) -> None:
-    queue = select.kqueue()
-    event = select.kevent(
-        pid,
-        filter=select.KQ_FILTER_PROC,
-        flags=select.KQ_EV_ADD | select.KQ_EV_ONESHOT,
-        fflags=select.KQ_NOTE_EXIT,
-    )
-    try:
-        queue.control([event], 1, None)
-    except ProcessLookupError:
-        pass  # it had ended before we could watch it
-    finally:
-        queue.close()
-    loop.call_soon_threadsafe(reap)
+if sys.platform != "linux":
+
+    def _await_exit(loop: asyncio.AbstractEventLoop, pid: int, reap: Callable[[], None]) -> None:
+        queue = select.kqueue()
+        event = select.kevent(
+            pid,
+            filter=select.KQ_FILTER_PROC,
+            flags=select.KQ_EV_ADD | select.KQ_EV_ONESHOT,
+            fflags=select.KQ_NOTE_EXIT,
+        )
+        try:
+            queue.control([event], 1, None)
+        except ProcessLookupError:
+            pass  # it had ended before we could watch it
+        finally:
+            queue.close()
+        loop.call_soon_threadsafe(reap)

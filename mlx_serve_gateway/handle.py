@@ -37,6 +37,8 @@ from mlx_serve_common.wire import (
 from mlx_serve_gateway.channel import Channel
 from mlx_serve_gateway.child import Child
 from mlx_serve_gateway.output import Output
+from mlx_serve_gateway.progress import Progress
+from mlx_serve_gateway.refusals import not_loaded_in_time, process_not_started
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.worker import ExitReport, Failure, Observer, StopReason
 
@@ -84,9 +86,9 @@ class WorkerHandle:
         self._ready: asyncio.Future[Ready] = loop.create_future()
         self._stop: asyncio.Future[StopReason] = loop.create_future()
         self._fault: asyncio.Future[Failure] = loop.create_future()
-        self._outstanding = 0
-        self._progress_at = 0.0
-        self._watchdog: asyncio.TimerHandle | None = None
+        self._progress = Progress(
+            host.timeouts.batch_s, host.now, lambda: self._on_fault(Failure.HUNG)
+        )
         self._last_words: Fatal | None = None
         self._frame_arrived = asyncio.Event()
         self._channel: Channel
@@ -99,11 +101,8 @@ class WorkerHandle:
             self._stop.set_result(reason)
 
     def submit(self, batch: Batch) -> None:
-        if self._outstanding == 0:
-            self._progress_at = self._host.now()
-        self._outstanding += sum(len(part.ids) for part in batch.parts)
+        self._progress.sent(sum(len(part.ids) for part in batch.parts))
         self._send(batch)
-        self._arm_watchdog()
 
     def cancel(self, ids: list[int]) -> None:
         if self.state in (WorkerState.READY, WorkerState.DRAINING):
@@ -116,7 +115,8 @@ class WorkerHandle:
             try:
                 self._start(resources)
             except OSError as error:
-                return ExitReport(Failure.CRASHED, _cannot_start(error))
+                log.error("a worker of %s could not be started: %s", self.model.name, error)
+                return ExitReport(Failure.CRASHED, process_not_started())
             try:
                 report = await self._live()
             finally:
@@ -157,7 +157,7 @@ class WorkerHandle:
     async def _live(self) -> ExitReport:
         exited = self._child.exited
         timeouts = self._host.timeouts
-        await _first(self._ready, self._stop, self._fault, exited, timeout=timeouts.load_s)
+        await _first(self._ready, self._stop, self._fault, exited, within_s=timeouts.load_s)
         if exited.done():
             return await self._died(exited.result(), while_loading=True)
         if self._fault.done():
@@ -165,7 +165,9 @@ class WorkerHandle:
         if self._stop.done():
             return ExitReport(self._stop.result())
         if not self._ready.done():
-            return ExitReport(Failure.START_TIMEOUT, _too_slow(self.model.name, timeouts.load_s))
+            return ExitReport(
+                Failure.START_TIMEOUT, not_loaded_in_time(self.model.name, timeouts.load_s)
+            )
         # Publish the state, then wake: whoever is told may send at once.
         self._advance(WorkerState.READY)
         self._observer.on_ready(self._ready.result())
@@ -178,9 +180,9 @@ class WorkerHandle:
         self._advance(WorkerState.DRAINING)
         self._send(Drain())
 
-        await _first(self._fault, exited, timeout=timeouts.stop_s)
+        await _first(self._fault, exited, within_s=timeouts.stop_s)
         if exited.done():
-            await self._hear_last_words(lambda: self._outstanding == 0)
+            await self._hear_last_words(lambda: self._progress.outstanding == 0)
             return ExitReport(self._stop.result(), exit_code=exited.result())
         log.warning("worker %d of %s does not stop by itself", self._child.pid, self.model.name)
         return ExitReport(self._stop.result())
@@ -210,8 +212,7 @@ class WorkerHandle:
         self._child.kill()
         # The process dies whatever happens to us; only its zombie would stay behind.
         await asyncio.shield(self._child.exited)
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        self._progress.stop()
         self._advance(WorkerState.STOPPED)
 
     def _advance(self, state: WorkerState) -> None:
@@ -245,54 +246,18 @@ class WorkerHandle:
             elif not self._ready.done():
                 self._ready.set_result(message)
         else:
-            self._outstanding -= len(message.ids)
-            self._progress_at = self._host.now()
+            self._progress.answered(len(message.ids))
             self._observer.on_result(message)
 
     def _on_fault(self, failure: Failure) -> None:
         if not self._fault.done():
             self._fault.set_result(failure)
 
-    # --- progress --------------------------------------------------------------------------------
 
-    def _arm_watchdog(self, delay_s: float | None = None) -> None:
-        if self._watchdog is None:
-            loop = asyncio.get_running_loop()
-            delay = self._host.timeouts.batch_s if delay_s is None else delay_s
-            self._watchdog = loop.call_later(delay, self._on_watchdog)
-
-    def _on_watchdog(self) -> None:
-        self._watchdog = None
-        if self._outstanding <= 0:
-            return  # idle: the next batch sets a new timer
-        left = self._progress_at + self._host.timeouts.batch_s - self._host.now()
-        if left > 0:
-            self._arm_watchdog(left)
-        else:
-            self._on_fault(Failure.HUNG)
-
-
-async def _first(*futures: "asyncio.Future[Any]", timeout: float | None = None) -> None:
-    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+async def _first(*futures: "asyncio.Future[Any]", within_s: float | None = None) -> None:
+    await asyncio.wait(futures, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _told(report: ExitReport) -> str:
     code = "" if report.exit_code is None else f" (exit code {report.exit_code})"
     return f"ended: {report.reason.value}{code}"
-
-
-def _cannot_start(error: OSError) -> ServeError:
-    log.error("a worker could not be started: %s", error)
-    return ServeError(
-        ErrorCode.MODEL_UNAVAILABLE,
-        "the model's process could not be started; the server's log has the reason",
-        retry_after_s=5,
-    )
-
-
-def _too_slow(name: str, load_s: float) -> ServeError:
-    return ServeError(
-        ErrorCode.MODEL_UNAVAILABLE,
-        f"the model {name!r} was not loaded within {load_s:g} s; raise limits.load_timeout",
-        retry_after_s=30,
-    )

@@ -15,7 +15,7 @@ from enum import Enum
 
 import msgspec
 
-from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import Embedded, Rejected, Result
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
@@ -23,6 +23,7 @@ from mlx_serve_gateway.breaker import Breaker
 from mlx_serve_gateway.calls import Call, EmbedCall
 from mlx_serve_gateway.eviction import Occupant, footprint_bytes
 from mlx_serve_gateway.quarantine import Quarantine
+from mlx_serve_gateway.refusals import still_loading, too_slow
 from mlx_serve_gateway.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -121,17 +122,10 @@ class Lane:
         """The time for computing starts when the model is there; loading has a limit of its own."""
         if self.ready_since is None:
             ends_at = asked_at + self._limits.load_timeout_s
-            error = ServeError(
-                ErrorCode.MODEL_LOADING,
-                f"the model {self.model.name!r} is still not loaded; try again later",
-                retry_after_s=10,
-            )
+            error = still_loading(self.model.name)
         else:
             ends_at = max(asked_at, self.ready_since) + self._limits.request_timeout_s
-            error = ServeError(
-                ErrorCode.INFERENCE_TIMEOUT,
-                f"no answer within {self._limits.request_timeout_s:g} s; send less at once",
-            )
+            error = too_slow(self._limits.request_timeout_s)
         if (left := ends_at - self._now()) > 0:
             self._arm_deadline(call, left, asked_at)
         else:

@@ -15,9 +15,10 @@ from typing import Self
 
 import msgspec
 
-from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import Ready, Result
+from mlx_serve_gateway.alarm import Alarm
 from mlx_serve_gateway.eviction import (
     Evict,
     Fits,
@@ -29,7 +30,9 @@ from mlx_serve_gateway.eviction import (
     next_to_yield,
 )
 from mlx_serve_gateway.lane import Lane, LaneLimits, Phase
-from mlx_serve_gateway.worker import ExitReport, Failure, Observer, StopReason, Worker
+from mlx_serve_gateway.lane_status import LaneStatus, lane_status
+from mlx_serve_gateway.refusals import keeps_failing, killed_by_input, no_room, shutting_down
+from mlx_serve_gateway.worker import ExitReport, Observer, StopReason, Worker
 
 log = logging.getLogger(__name__)
 
@@ -48,25 +51,6 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     pinned: frozenset[str] = frozenset()
 
 
-class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What operators are shown of a model that is, or should be, in memory."""
-
-    model: str
-    kind: str
-    state: str
-    pid: int | None
-    pinned: bool
-    promised: bool
-    wanted: bool
-    in_flight: int
-    queued: int
-    leases: int
-    restarts: int
-    idle_s: float
-    last_success_s: float | None
-    error: str | None
-
-
 class Pool:
     """An async context manager: leaving it ends every worker."""
 
@@ -77,8 +61,7 @@ class Pool:
         self._lanes: dict[str, Lane] = {}
         self._tasks = asyncio.TaskGroup()
         self._is_stopping = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due = 0.0
+        self._alarm = Alarm(now, self.tick)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -119,11 +102,10 @@ class Pool:
     def request_stop(self) -> None:
         """Let every worker go; nothing new is admitted."""
         self._is_stopping = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.clear()
         for lane in self._lanes.values():
             if lane.phase is Phase.WAITING:
-                self._refuse(lane, _shutting_down())
+                self._refuse(lane, shutting_down())
             elif lane.worker is not None:
                 self._leave(lane, StopReason.SHUTDOWN)
 
@@ -132,18 +114,18 @@ class Pool:
             lane.fail_all(error)
 
     def statuses(self) -> list[LaneStatus]:
-        return [self._status(lane) for _, lane in sorted(self._lanes.items())]
+        return [lane_status(lane, self._now()) for _, lane in sorted(self._lanes.items())]
 
     # --- wanting a model -------------------------------------------------------------------------
 
     def _wanted_lane(self, model: InstalledModel) -> Lane:
         if self._is_stopping:
-            raise _shutting_down()
+            raise shutting_down()
         lane = self._lane(model)
         if lane.phase is Phase.ABSENT:
             lane.model = model
             if (pause := lane.breaker.open_for(self._now())) is not None:
-                raise _unavailable(model.name, pause)
+                raise keeps_failing(model.name, pause)
             self._wait_for_room(lane)
             self.reconcile()
             if lane.phase is Phase.ABSENT and lane.refusal is not None:
@@ -167,7 +149,7 @@ class Pool:
             lane.phase = Phase.ABSENT
         if not self._is_stopping:
             self.reconcile()
-            self._arm_timer(lane.last_used + self._settings.ttl_s)
+            self._alarm.set(lane.last_used + self._settings.ttl_s)
 
     # --- making room -----------------------------------------------------------------------------
 
@@ -194,14 +176,13 @@ class Pool:
             case Wait(for_busy=True):
                 patient_until = lane.waiting_since + PATIENCE_S
                 if self._now() < patient_until:
-                    self._arm_timer(patient_until)
+                    self._alarm.set(patient_until)
                 elif (busy := next_to_yield(lane.model.kind, occupants)) is not None:
                     self._yield_place(self._lanes[busy])
             case Wait():
                 pass
             case Never(message):
-                code = ErrorCode.INSUFFICIENT_MEMORY
-                self._refuse(lane, ServeError(code, message, retry_after_s=30))
+                self._refuse(lane, no_room(message))
 
     def _refuse(self, lane: Lane, error: ServeError) -> None:
         lane.phase = Phase.ABSENT
@@ -245,7 +226,7 @@ class Pool:
         lane.ready_since = lane.last_used = self._now()
         if lane.phase is Phase.LOADING:
             lane.phase = Phase.READY
-            self._arm_timer(lane.last_used + self._settings.ttl_s)
+            self._alarm.set(lane.last_used + self._settings.ttl_s)
             lane.pump()
 
     def on_result(self, lane: Lane, result: Result) -> None:
@@ -264,12 +245,12 @@ class Pool:
         log.warning("the worker of %s %s", lane.model.name, report.reason.value)
         for call, index in lane.batcher.recover():
             lane.quarantine.add(call.fingerprint(index), now)
-            call.fail(_killed_by_input(report.reason, index))
+            call.fail(killed_by_input(report.reason, index))
         pause = lane.breaker.open_for(now)
-        error = report.error or (None if pause is None else _unavailable(lane.model.name, pause))
+        error = report.error or (None if pause is None else keeps_failing(lane.model.name, pause))
         if error is not None:
             self._refuse(lane, error)
-            self._arm_timer(now + (pause or 1.0))
+            self._alarm.set(now + (pause or 1.0))
             return False
         if self._is_stopping or not lane.has_demand:
             self._rest(lane)
@@ -281,23 +262,12 @@ class Pool:
             self._wait_for_room(lane)
         else:
             lane.phase = Phase.ABSENT
-            lane.fail_all(_shutting_down())
+            lane.fail_all(shutting_down())
 
     # --- time ------------------------------------------------------------------------------------
 
-    def _arm_timer(self, due: float) -> None:
-        """One timer for everything; none runs while nothing is loaded."""
-        if self._timer is not None and self._timer_due <= due:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_due = due
-        delay = max(0.0, due - self._now())
-        self._timer = asyncio.get_running_loop().call_later(delay, self.tick)
-
     def tick(self) -> None:
         """What time alone brings: idle models leave, pinned ones come back, patience ends."""
-        self._timer = None
         if self._is_stopping:
             return
         now = self._now()
@@ -307,32 +277,13 @@ class Pool:
                 if expires_at <= now:
                     self._leave(lane, StopReason.IDLE)
                 else:
-                    self._arm_timer(expires_at)
+                    self._alarm.set(expires_at)
             elif lane.is_pinned and lane.phase is Phase.ABSENT:
                 if (pause := lane.breaker.open_for(now)) is not None:
-                    self._arm_timer(now + pause)
+                    self._alarm.set(now + pause)
                 else:
                     self._wait_for_room(lane)
         self.reconcile()
-
-    def _status(self, lane: Lane) -> LaneStatus:
-        now = self._now()
-        return LaneStatus(
-            model=lane.model.name,
-            kind=lane.model.kind,
-            state=lane.phase.value,
-            pid=lane.worker.pid if lane.worker is not None else None,
-            pinned=lane.is_pinned,
-            promised=lane.is_promised or lane.is_pinned,
-            wanted=lane.is_wanted,
-            in_flight=lane.batcher.in_worker,
-            queued=lane.batcher.queued,
-            leases=lane.leases,
-            restarts=lane.restarts,
-            idle_s=now - lane.last_used,
-            last_success_s=None if lane.last_success is None else now - lane.last_success,
-            error=lane.refusal.message if lane.refusal is not None else None,
-        )
 
 
 class _LaneObserver:
@@ -345,23 +296,3 @@ class _LaneObserver:
 
     def on_result(self, result: Result) -> None:
         self._pool.on_result(self._lane, result)
-
-
-def _shutting_down() -> ServeError:
-    return ServeError(ErrorCode.SHUTTING_DOWN, "the server is shutting down", retry_after_s=5)
-
-
-def _unavailable(name: str, pause_s: float) -> ServeError:
-    return ServeError(
-        ErrorCode.MODEL_UNAVAILABLE,
-        f"the model {name!r} has failed several times and is not started for {pause_s:.0f} s",
-        retry_after_s=pause_s,
-    )
-
-
-def _killed_by_input(failure: Failure, index: int) -> ServeError:
-    if failure is Failure.HUNG:
-        message = f"the model made no progress on input {index}, twice"
-        return ServeError(ErrorCode.WORKER_CRASHED, message, param="input")
-    message = f"input {index} crashed the model's process, twice"
-    return ServeError(ErrorCode.WORKER_CRASHED, message, param="input")

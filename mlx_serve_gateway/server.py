@@ -23,7 +23,7 @@ from hypercorn.config import Config as HypercornConfig
 from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
-from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import ModelKind
 from mlx_serve_common.paths import run_directory
 from mlx_serve_gateway.app import build_app
@@ -33,6 +33,7 @@ from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
 from mlx_serve_gateway.lane import LaneLimits
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool, PoolSettings
+from mlx_serve_gateway.refusals import shutting_down
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.services import Services
@@ -162,7 +163,7 @@ async def _drain(timeout_s: float, pool: Pool, lifecycle: Lifecycle) -> None:
             await lifecycle.wait_idle()
     except TimeoutError:
         log.warning("%d requests were not finished in time", lifecycle.in_flight)
-        pool.fail_all(ServeError(ErrorCode.SHUTTING_DOWN, "the server is shutting down"))
+        pool.fail_all(shutting_down())
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -8,28 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Dense, Normalize, Pooling, PoolingMode, Step
 from mlx_serve_worker import weights
 from mlx_serve_worker.models.activations import activation
+from mlx_serve_worker.models.dense import DenseLayer
 
 # The reference divides by at least this much, and so do we.
 _SMALLEST_COUNT = 1e-9
 _SMALLEST_NORM = 1e-12
 
 _Transform = Callable[[mx.array], mx.array]
-
-
-class DenseLayer(nn.Module):
-    def __init__(self, inputs: int, outputs: int, bias: bool, activation_name: str) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs, bias=bias)
-        self.activation = activation(activation_name)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.activation(self.linear(x))
 
 
 class Pipeline:
@@ -135,6 +125,6 @@ def _load_dense(step: Dense, folder: Path, inputs: int) -> tuple[DenseLayer, int
         raise ServeError(
             ErrorCode.INVALID_MODEL, f"{step.folder} does not take vectors of {inputs} dimensions"
         )
-    layer = DenseLayer(inputs, shape[0], "linear.bias" in shapes, step.activation)
+    layer = DenseLayer(inputs, shape[0], "linear.bias" in shapes, activation(step.activation))
     weights.load(layer, files, lambda name: name)
     return layer, shape[0]

@@ -6,6 +6,7 @@ bytes, text as the shortest decimals that read back to them.
 
 import binascii
 from collections.abc import Sequence
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -18,7 +19,7 @@ def render_rows(
     vectors: mx.array, encodings: Sequence[Encoding], finite: Sequence[bool]
 ) -> list[bytes | None]:
     """One JSON value per row of a float32 matrix, None where the row is not finite."""
-    buffer = bytes(memoryview(vectors))
+    buffer = bytes(memoryview(cast(Any, vectors)))
     row_bytes = vectors.shape[1] * _FLOAT32_BYTES
     rows = (buffer[at : at + row_bytes] for at in range(0, len(buffer), row_bytes))
     return [

@@ -5,15 +5,15 @@ and shapes that overflow; every parameter of the model is found exactly once, wi
 type we know how to compute; a tensor that the model has no use for is never read.
 """
 
+import math
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten, tree_unflatten
-from safetensors import SafetensorError, safe_open
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 
@@ -24,11 +24,19 @@ MAX_FILE_BYTES = 100 * 1024**3
 _MAX_HEADER_BYTES = 32 * 1024**2
 _MAX_INDEX_BYTES = 64 * 1024**2
 _MAX_TENSORS = 200_000
-_MAX_SIDE = 2**31 - 1
-_MAX_AXES = 8
-_LENGTH_BYTES = 8
+_PREFIX_BYTES = 8
 
+_ITEM_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+    "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4,
+    "U64": 8, "I64": 8, "F64": 8,
+}  # fmt: skip
 _COMPUTED = ("F32", "F16", "BF16")
+
+# MLX keeps a side as a signed 32-bit number and would turn a larger one into a negative.
+_Side = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+_Offset = Annotated[int, msgspec.Meta(ge=0)]
 
 Rename = Callable[[str], str | None]
 
@@ -40,6 +48,15 @@ class Tensor(msgspec.Struct, frozen=True):
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: Annotated[list[_Side], msgspec.Meta(max_length=8)]
+    data_offsets: tuple[_Offset, _Offset]
+
+
+_decode_entry = msgspec.json.Decoder(_Entry).decode
 
 
 class Parameterized(Protocol):
@@ -54,48 +71,46 @@ def _unfit(message: str) -> ServeError:
 
 def read_header(path: Path) -> list[Tensor]:
     """The tensors of one file, after every check that can be made without reading them."""
+    entries, data_bytes = _read_entries(path)
+    if len(entries) > _MAX_TENSORS:
+        raise _unfit(f"{path.name} holds {len(entries)} tensors; {_MAX_TENSORS} at most")
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        size = _ITEM_BYTES.get(entry.dtype)
+        if size is None:
+            raise _unfit(f"{path.name}: {name[:80]!r} has the unknown type {entry.dtype[:16]!r}")
+        begin, next_begin = entry.data_offsets
+        if begin != end or next_begin - begin != math.prod(entry.shape) * size:
+            raise _unfit(f"{path.name} is damaged: the place of {name[:80]!r} is impossible")
+        end = next_begin
+    if end != data_bytes:
+        raise _unfit(f"{path.name} is damaged: it holds {data_bytes} bytes of {end}")
+    return [Tensor(path, name, entry.dtype, tuple(entry.shape)) for name, entry in entries.items()]
+
+
+def _read_entries(path: Path) -> tuple[dict[str, _Entry], int]:
+    """The header of a file, and how many bytes of data follow it."""
     try:
         found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _unfit(f"{path.name} is not a regular file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise _unfit(f"{path.name} is larger than {MAX_FILE_BYTES // 1024**3} GiB")
         with path.open("rb") as file:
-            prefix = file.read(_LENGTH_BYTES)
+            prefix = file.read(_PREFIX_BYTES)
+            header_bytes = int.from_bytes(prefix, "little")
+            data_bytes = found.st_size - _PREFIX_BYTES - header_bytes
+            if len(prefix) < _PREFIX_BYTES or data_bytes < 0:
+                raise _unfit(f"{path.name} is cut short, or no safetensors file")
+            if header_bytes > _MAX_HEADER_BYTES:
+                raise _unfit(f"{path.name} has a header of more than {_MAX_HEADER_BYTES} bytes")
+            header = msgspec.json.decode(file.read(header_bytes), type=dict[str, msgspec.Raw])
+        header.pop("__metadata__", None)
+        return {name: _decode_entry(raw) for name, raw in header.items()}, data_bytes
     except OSError as error:
         raise _unfit(f"{path.name} cannot be read: {error.strerror}") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise _unfit(f"{path.name} is not a regular file")
-    if found.st_size > MAX_FILE_BYTES:
-        raise _unfit(f"{path.name} is larger than {MAX_FILE_BYTES // 1024**3} GiB")
-    header_bytes = int.from_bytes(prefix, "little")
-    if len(prefix) < _LENGTH_BYTES or header_bytes > found.st_size - _LENGTH_BYTES:
-        raise _unfit(f"{path.name} is cut short, or no safetensors file")
-    if header_bytes > _MAX_HEADER_BYTES:
-        raise _unfit(
-            f"{path.name} has a header of {header_bytes} bytes; {_MAX_HEADER_BYTES} at most"
-        )
-    return [_checked(tensor) for tensor in _listed(path)]
-
-
-def _listed(path: Path) -> list[Tensor]:
-    try:
-        # The library checks that the tensors fill the file without a gap or an overlap, and that
-        # each shape fits its bytes. It reads no tensor and imports no framework here.
-        with safe_open(path, framework="mlx") as opened:
-            names = list(opened.keys())
-            if len(names) > _MAX_TENSORS:
-                raise _unfit(f"{path.name} holds {len(names)} tensors; {_MAX_TENSORS} at most")
-            slices = [(name, opened.get_slice(name)) for name in names]
-            return [
-                Tensor(path, name, str(part.get_dtype()), tuple(part.get_shape()))
-                for name, part in slices
-            ]
-    except (SafetensorError, OSError, ValueError, OverflowError):
-        raise _unfit(f"{path.name} is damaged: its header does not fit its contents") from None
-
-
-def _checked(tensor: Tensor) -> Tensor:
-    # MLX keeps a side as a signed 32-bit number and would turn a larger one into a negative.
-    if len(tensor.shape) > _MAX_AXES or any(side > _MAX_SIDE for side in tensor.shape):
-        raise _unfit(f"{tensor.file.name}: tensor {tensor.name[:80]!r} has an impossible shape")
-    return tensor
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise _unfit(f"{path.name} is damaged: its header makes no sense") from None
 
 
 def weight_files(folder: Path) -> list[Path]:

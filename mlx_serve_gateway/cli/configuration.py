@@ -46,9 +46,7 @@ def load(
     from mlx_serve_common.settings import ConfigError, Setting
 
     given = {
-        key: Setting(value, flag)
-        for key, (flag, value) in (flags or {}).items()
-        if value != ()
+        key: Setting(value, flag) for key, (flag, value) in (flags or {}).items() if value != ()
     }
     file = None if config_file is None else config_file.expanduser().absolute()
     try:
@@ -81,7 +79,9 @@ def make_folder(path: Path) -> Path:
 
 
 def unusable(path: Path, error: OSError) -> str:
-    return f"{path} cannot be used: {error.strerror or error} (MLX_SERVE_HOME chooses the home folder)"
+    return (
+        f"{path} cannot be used: {error.strerror or error} (MLX_SERVE_HOME chooses the home folder)"
+    )
 
 
 def exit_code_of(error: OSError) -> ExitCode:

@@ -12,7 +12,7 @@ from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.version import version_option
 
 if TYPE_CHECKING:
-    from mlx_serve_gateway.cli.gateway_client import HealthReport
+    import msgspec
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -43,6 +43,7 @@ def status(url: str | None, as_json: bool, config_file: Path | None) -> int:
 
     Exit codes: 0 it serves; 1 it does not answer as it should; 3 nothing listens there.
     """
+    from mlx_serve_gateway.cli.gateway_client import read_report
     from mlx_serve_gateway.cli.output import emit_json
     from mlx_serve_gateway.cli.status import show_health
 
@@ -51,7 +52,7 @@ def status(url: str | None, as_json: bool, config_file: Path | None) -> int:
     if as_json:
         emit_json(report)
     else:
-        show_health(report, url)
+        show_health(read_report(report), url)
     return ExitCode.OK
 
 
@@ -62,15 +63,17 @@ def ps(url: str | None, as_json: bool, config_file: Path | None) -> int:
 
     Exit codes: as ``status``; also 1 when the gateway keeps this to its own machine.
     """
+    from mlx_serve_gateway.cli.gateway_client import read_report
     from mlx_serve_gateway.cli.output import emit_json
     from mlx_serve_gateway.cli.status import show_workers
 
     url = url or _configured_url(config_file)
-    workers = _report(url).workers
+    report = _report(url)
+    workers = read_report(report).workers
     if workers is None:
         raise CommandFailed(f"{url} shows its workers only to its own machine; ask there")
     if as_json:
-        emit_json({"workers": workers})
+        emit_json(report)
     else:
         show_workers(workers)
     return ExitCode.OK
@@ -85,7 +88,7 @@ def _configured_url(config_file: Path | None) -> str:
     return local_url(server.host, server.port)
 
 
-def _report(url: str) -> "HealthReport":
+def _report(url: str) -> "msgspec.Raw":
     from mlx_serve_gateway.cli.gateway_client import NoAnswer, health_detail
 
     try:

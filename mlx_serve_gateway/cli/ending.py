@@ -1,7 +1,8 @@
 """Ending servers: ask, wait, report; with force, kill the process and its children.
 
 Invariants: only the process that holds the pid file is signalled, and not when another server
-answers on its port. A server that drains is not signalled again, which would cut its drain short.
+answers on its port. A server that drains already is left to it: a second signal would cut the
+drain short, so that one is sent only when the drain must have ended.
 """
 
 import signal
@@ -51,8 +52,9 @@ def stop(home: Path, ports: Sequence[int], *, force: bool, timeout_s: float) -> 
 class _Asked(msgspec.Struct, frozen=True):
     seen: Watch
     record: PidRecord
-    children: list[psutil.Process]
-    """Those killed along with the server; empty without force."""
+    was_signalled: bool
+    children: list[psutil.Process] = []
+    """Those killed along with the server."""
 
 
 def _ask(seen: Watch | None, port: int, *, force: bool) -> Ending | _Asked:
@@ -63,20 +65,19 @@ def _ask(seen: Watch | None, port: int, *, force: bool) -> Ending | _Asked:
         if not seen.is_held():
             return Ending(port, "not_running", f"not running on port {port}")
         return Ending(port, "failed", f"port {port}: a server is just starting; try again")
-    status = _status(record)
-    if status == "another":
+    doing = _doing(record)
+    if doing == "another":
         message = f"port {port}: another server than pid {record.pid} answers; nobody was signalled"
         return Ending(port, "failed", message)
-    children: list[psutil.Process] = []
     try:
         if force:
-            children = _kill(record)
-        elif status != "draining":
+            return _Asked(seen, record, True, _kill(record))
+        if doing == "serves":
             record.send(signal.SIGTERM)
     except PermissionError:
         message = f"port {port}: pid {record.pid} belongs to another user"
         return Ending(port, "failed", message)
-    return _Asked(seen, record, children)
+    return _Asked(seen, record, doing == "serves")
 
 
 def _record(seen: Watch) -> PidRecord | None:
@@ -86,13 +87,16 @@ def _record(seen: Watch) -> PidRecord | None:
     return record
 
 
-def _status(record: PidRecord) -> str:
-    """What ``/health`` says; ``another`` for a stranger; nothing when nobody answers."""
+def _doing(record: PidRecord) -> Literal["serves", "drains", "another"]:
+    """A server that hangs counts as one that serves; it may yet hear a signal."""
     try:
         report = health(local_url(record.host, record.port))
-    except NoAnswer:
-        return ""
-    return report.status if report.instance == record.instance else "another"
+    except NoAnswer as silence:
+        # A server listens from before it writes its record until it drains.
+        return "drains" if silence.refused else "serves"
+    if report.instance != record.instance:
+        return "another"
+    return "drains" if report.status == "draining" else "serves"
 
 
 def _kill(record: PidRecord) -> list[psutil.Process]:
@@ -112,8 +116,13 @@ def _kill(record: PidRecord) -> list[psutil.Process]:
 
 def _await_end(asked: _Asked, deadline: float, limit_s: float) -> Ending:
     pid, port = asked.record.pid, asked.record.port
+    was_signalled = asked.was_signalled
     while asked.seen.is_held() or any(map(_lives, asked.children)):
         if monotonic() > deadline:
+            if not was_signalled:
+                was_signalled = asked.record.send(signal.SIGTERM)
+                deadline += MARGIN_S
+                continue
             message = (
                 f"port {port}: pid {pid} did not stop within {limit_s:g} s; "
                 f"to kill it: mlx-serve stop --force --port {port}"

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from mlx_serve_gateway.cli.exit_codes import ExitCode
+from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.output import note
 
 
@@ -26,6 +26,9 @@ def _exit_code(command: click.Command, prog_name: str, context: dict[str, Any]) 
         return int(returned or ExitCode.OK)
     except click.Abort:
         return ExitCode.INTERRUPTED
+    except CommandFailed as error:
+        note(f"{prog_name}: {error.message}")
+        return error.code
     except click.UsageError as error:
         error.show()
         return ExitCode.USAGE

@@ -60,7 +60,9 @@ def _serve(
 ) -> int:
     from mlx_serve_gateway import server
 
+    # Asked now: the server takes the sockets over.
     port: int = listeners[0].getsockname()[1]
+    exposure = _exposure(config, listeners)
     log = log_file(home, port) if detached else None
     if log is not None and config.server.port == 0:
         redirect_output(log)
@@ -74,7 +76,6 @@ def _serve(
     pid_file.publish(record)
 
     def on_ready() -> None:
-        exposure = _exposure(config, listeners)
         if exposure:
             tell(Announcement(kind="note", message=exposure))
         url = local_url(record.host, port)
@@ -127,8 +128,8 @@ def _wait_for_turn(config: Config, home: Path, tell: Tell) -> PidFile | PidRecor
         who = "another start" if seen.record is None else f"pid {seen.record.pid}"
         if monotonic() > deadline:
             raise CommandFailed(
-                f"{who} holds port {config.server.port} and {state}; see `mlx-serve status` and its "
-                f"log, or end it: mlx-serve stop --force --port {config.server.port}",
+                f"{who} holds port {config.server.port} and {state}; see `mlx-serve status` and "
+                f"its log, or end it: mlx-serve stop --force --port {config.server.port}",
                 ExitCode.TEMPORARY,
             )
         if not told and seen.record is not None:
@@ -143,7 +144,7 @@ def _state(seen: Sighting) -> str:
     try:
         report = health(local_url(seen.record.host, seen.record.port))
     except NoAnswer as silence:
-        return "is starting or stopping" if silence.refused else "does not answer"
+        return "is stopping" if silence.refused else "does not answer"
     if report.instance != seen.record.instance:
         return "does not answer"
     return "is stopping" if report.status == "draining" else "serves"
@@ -172,7 +173,9 @@ def _bind(config: Config) -> list[socket.socket]:
 
 def _port_taken(host: str, port: int) -> str:
     try:
-        owner = f"another mlx-serve (pid {health(local_url(host, port)).pid}) with its own home folder"
+        owner = (
+            f"another mlx-serve (pid {health(local_url(host, port)).pid}) with its own home folder"
+        )
     except NoAnswer:
         owner = "another program"
     return (
@@ -202,7 +205,9 @@ def _allow_open_files(tell: Tell) -> None:
     except (OSError, ValueError):
         wanted = soft
     if wanted < _FEWEST_OPEN_FILES:
-        message = f"only {wanted} open files are allowed; connections beyond are refused (ulimit -n)"
+        message = (
+            f"only {wanted} open files are allowed; connections beyond are refused (ulimit -n)"
+        )
         tell(Announcement(kind="note", message=message))
 
 

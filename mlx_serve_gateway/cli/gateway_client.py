@@ -25,7 +25,7 @@ class NoAnswer(Exception):
 
 
 class WorkerReport(msgspec.Struct, frozen=True):
-    """One worker of the detailed report."""
+    """One worker of the detailed report; a gateway of another version may say less or more."""
 
     model: str
     kind: str = ""
@@ -35,10 +35,11 @@ class WorkerReport(msgspec.Struct, frozen=True):
     queued: int = 0
     restarts: int = 0
     memory_bytes: int | None = None
+    error: str | None = None
 
 
 class HealthReport(msgspec.Struct, frozen=True):
-    """What ``/health`` says, with the workers where the detailed report was allowed."""
+    """What a gateway says about itself, with the workers where it was willing to tell."""
 
     status: str
     instance: str
@@ -46,28 +47,28 @@ class HealthReport(msgspec.Struct, frozen=True):
     version: str = ""
     uptime_s: float = 0
     workers: list[WorkerReport] | None = None
-    in_flight: int | None = None
-    queued: int | None = None
+    problems: list[str] = []
 
 
 def health(base_url: str, timeout_s: float = TIMEOUT_S) -> HealthReport:
     """The short report, or NoAnswer."""
-    return _report(*_get(base_url, "/health", timeout_s))
+    return read_report(_get(base_url, "/health", timeout_s)[1])
 
 
-def health_detail(base_url: str, timeout_s: float = TIMEOUT_S) -> HealthReport:
-    """The detailed report; the short one where the gateway keeps the details for itself."""
+def health_detail(base_url: str, timeout_s: float = TIMEOUT_S) -> msgspec.Raw:
+    """The detailed report, as JSON, or NoAnswer; the short one where the details are kept back."""
     status, body = _get(base_url, "/health/detail", timeout_s)
     if status in (401, 403, 404):
-        return health(base_url, timeout_s)
-    return _report(status, body)
+        status, body = _get(base_url, "/health", timeout_s)
+    read_report(body)
+    return msgspec.Raw(body)
 
 
-def _report(status: int, body: bytes) -> HealthReport:
+def read_report(body: bytes | msgspec.Raw) -> HealthReport:
     try:
         return msgspec.json.decode(body, type=HealthReport)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise NoAnswer(f"what answers there is no mlx-serve (HTTP status {status})") from None
+        raise NoAnswer("what answers there is no mlx-serve") from None
 
 
 def _get(base_url: str, path: str, timeout_s: float) -> tuple[int, bytes]:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from mlx_serve_gateway.cli.addresses import local_url
-from mlx_serve_gateway.cli.gateway_client import HealthReport, NoAnswer, health_detail
+from mlx_serve_gateway.cli.gateway_client import NoAnswer, health_detail, read_report
 from mlx_serve_gateway.pidfile import PidRecord, look, ports
 
 State = Literal["up", "starting", "unresponsive", "down"]
@@ -25,7 +25,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     log: str | None = None
     problem: str | None = None
-    health: HealthReport | None = None
+    health: msgspec.Raw | None = None
+    """Its own detailed report, as it gave it."""
 
 
 def instance(home: Path, port: int) -> Instance:
@@ -39,8 +40,11 @@ def instance(home: Path, port: int) -> Instance:
 
 def instances(home: Path) -> list[Instance]:
     """Every server that runs; pid files that nobody holds are left out."""
-    found = [instance(home, port) for port in ports(home)]
-    return [each for each in found if each.state != "down"]
+    return [instance(home, port) for port in running_ports(home)]
+
+
+def running_ports(home: Path) -> list[int]:
+    return [port for port in ports(home) if look(home, port).held]
 
 
 def _running(record: PidRecord) -> Instance:
@@ -49,7 +53,7 @@ def _running(record: PidRecord) -> Instance:
     report, problem = None, None
     try:
         report = health_detail(url)
-        if report.instance == record.instance:
+        if read_report(report).instance == record.instance:
             state = "up"
         else:
             report, problem = None, "another server answers on its port"

@@ -44,8 +44,8 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str
         console.width = _UNLIMITED_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        justify = "right" if column in right.split() else "left"
-        table.add_column(column, justify=justify, overflow="fold")
+        to_right = column in right.split()
+        table.add_column(column, justify="right" if to_right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(escape(cell)) for cell in row))
     with console.capture() as captured:

@@ -87,6 +87,7 @@ def stop(
     from mlx_serve_gateway import pidfile
     from mlx_serve_gateway.cli import ending
     from mlx_serve_gateway.cli.configuration import load_or_defaults
+    from mlx_serve_gateway.cli.instances import running_ports
     from mlx_serve_gateway.cli.output import emit, note
 
     if every and port is not None:
@@ -100,6 +101,8 @@ def stop(
         (note if each.outcome == "failed" else emit)(each.message)
     if not endings:
         emit("not running")
+    elif not every and endings[0].outcome == "not_running" and (others := running_ports(here)):
+        note(f"servers run on {', '.join(map(str, others))}; use --port or --all")
     return ExitCode.FAILED if any(e.outcome == "failed" for e in endings) else ExitCode.OK
 
 

@@ -42,7 +42,7 @@ def _start_announced(request: Request, pipe: Pipe) -> int:
         config = _load(request).config
         return foreground.serve(config, make_folder(home()), pipe.tell, detached=True)
     except CommandFailed as error:
-        pipe.tell(Announcement(kind="failed", message=error.message, code=error.exit_code))
+        pipe.tell(Announcement(kind="failed", message=error.message, code=error.code))
         raise
     except Exception as error:
         last = traceback.format_exception_only(error)[-1].strip()

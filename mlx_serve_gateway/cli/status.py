@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mlx_serve_gateway.cli.exit_codes import ExitCode
-from mlx_serve_gateway.cli.gateway_client import HealthReport, WorkerReport
+from mlx_serve_gateway.cli.gateway_client import HealthReport, WorkerReport, read_report
 from mlx_serve_gateway.cli.instances import Instance
 from mlx_serve_gateway.cli.output import emit, emit_table
 from mlx_serve_gateway.cli.units import duration_text, size_text
@@ -36,6 +36,8 @@ def show_health(report: HealthReport, url: str) -> None:
         f"mlx-serve {report.version} {word.get(report.status, report.status)}, "
         f"pid {report.pid}, up {duration_text(report.uptime_s)}, {url}"
     )
+    for problem in report.problems:
+        emit(f"problem: {problem}")
 
 
 def show_workers(workers: Sequence[WorkerReport]) -> None:
@@ -50,8 +52,8 @@ def show_workers(workers: Sequence[WorkerReport]) -> None:
 
 
 def _show_up(seen: Instance) -> None:
-    report = seen.health
-    assert report is not None
+    assert seen.health is not None
+    report = read_report(seen.health)
     show_health(report, f"{seen.url} (bound to {seen.host})")
     _show_log(seen)
     if report.workers is not None:

@@ -22,7 +22,7 @@ def size_text(size_bytes: int | None) -> str:
 def duration_text(seconds: float) -> str:
     """``3d 4h``, ``12m 3s``: the two largest units."""
     left = max(0, int(seconds))
-    parts = []
+    parts: list[str] = []
     for unit, length in _STEPS_S:
         count, left = divmod(left, length)
         if count or parts or unit == "s":

@@ -5,20 +5,10 @@ from typing import Any, TypeVar
 
 import click
 
+from mlx_serve_common import DISTRIBUTION, VERSION
 from mlx_serve_gateway.cli.output import emit
 
-DISTRIBUTION = "mlx-serve-gateway"
-
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
-
-
-def version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return "0+not-installed"
 
 
 def version_option(command: _Decorated) -> _Decorated:
@@ -41,5 +31,5 @@ def _show(context: click.Context, _option: click.Parameter, asked: bool) -> None
     from pathlib import Path
 
     place = Path(__file__).parent.parent
-    emit(f"{DISTRIBUTION} {version()} (Python {platform.python_version()}, {place})")
+    emit(f"{DISTRIBUTION} {VERSION} (Python {platform.python_version()}, {place})")
     context.exit()

@@ -9,10 +9,10 @@ import secrets
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.logs import request_id
 from mlx_serve_gateway.http.errors import error_response
 from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.refusals import shutting_down
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,8 @@ class Guard:
         self._lifecycle.enter()
         try:
             if self._lifecycle.is_draining and scope["path"] not in _ANSWERED_WHILE_DRAINING:
-                error = ServeError(
-                    ErrorCode.SHUTTING_DOWN, "the server is shutting down", retry_after_s=5
-                )
-                await error_response(error, scope["path"])(scope, receive, send_with_id)
+                refusal = error_response(shutting_down(), scope["path"])
+                await refusal(scope, receive, send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
         finally:

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from mlx_serve_common import VERSION
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.peer import is_loopback
-from mlx_serve_gateway.pool import LaneStatus
+from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.services import Services
 
 Status = Literal["ok", "degraded", "draining"]

@@ -8,6 +8,7 @@ a fraction of a second.
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import msgspec
@@ -89,7 +90,7 @@ class EncoderBackend:
         vectors = self._pipeline(hidden, lengths, self._tokenizer.prompt_tokens)
         finite = mx.isfinite(vectors).all(axis=-1)
         mx.eval(vectors, finite)
-        return render_rows(vectors, encodings, finite.tolist())
+        return render_rows(vectors, encodings, cast(list[bool], finite.tolist()))
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

@@ -4,7 +4,7 @@ Invariants: equal to transformers' ``BertModel`` without its pooler; inputs are 
 and a mask tells which tokens are real; ids and lengths were checked before they come here.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -45,7 +45,7 @@ class Embeddings(nn.Module):
     def __call__(self, token_ids: mx.array, type_ids: mx.array | None) -> mx.array:
         types = self.token_type.weight[0] if type_ids is None else self.token_type(type_ids)
         positions = self.position.weight[: token_ids.shape[1]]
-        return self.norm(self.word(token_ids) + types + positions)
+        return cast(mx.array, self.norm(self.word(token_ids) + types + positions))
 
 
 class Attention(nn.Module):
@@ -87,7 +87,7 @@ class Layer(nn.Module):
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
         x = self.attention_norm(self.attention(x, mask) + x)
-        return self.output_norm(self.contract(self.activation(self.expand(x))) + x)
+        return cast(mx.array, self.output_norm(self.contract(self.activation(self.expand(x))) + x))
 
 
 class BertEncoder(nn.Module):

@@ -1,0 +1,78 @@
+"""Running a job of the worker package: its events drawn, its end turned into an exit code.
+
+Invariants: the job's last event decides, and a job without one has failed; when this command is
+interrupted the job ends first.
+"""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import IO, NoReturn
+
+import msgspec
+
+from mlx_serve_common.events import JobEvent, decode_event
+from mlx_serve_common.logs import escape
+from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
+from mlx_serve_gateway.cli.output import emit, note
+from mlx_serve_gateway.cli.progress import progress
+
+_END_S = 10.0
+
+
+def run_job(arguments: Sequence[str], *, as_json: bool) -> int:
+    # Its own session: Ctrl-C reaches this command only, which then ends the job in order.
+    job = subprocess.Popen(
+        [sys.executable, "-P", "-m", "mlx_serve_worker.job", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert job.stdout is not None
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _interrupt)
+    try:
+        last = _follow(job.stdout, as_json)
+        code = job.wait()
+    except BaseException:
+        _end(job)
+        note("interrupted; the job has ended")
+        raise
+    finally:
+        job.stdout.close()
+    if last is not None and last.error is not None:
+        raise CommandFailed(escape(last.error))
+    if code != 0 or last is None or last.status != "success":
+        raise CommandFailed(f"the job broke down (exit code {code})", ExitCode.INTERNAL)
+    return ExitCode.OK
+
+
+def _follow(lines: IO[bytes], as_json: bool) -> JobEvent | None:
+    last = None
+    with progress(quiet=as_json) as draw:
+        for line in lines:
+            try:
+                event = decode_event(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                note(escape(line.decode("utf-8", "replace").rstrip()))
+                continue
+            last = event
+            if as_json:
+                emit(line.decode().rstrip())
+            draw(event)
+    return last
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _end(job: subprocess.Popen[bytes]) -> None:
+    job.terminate()
+    try:
+        job.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        job.kill()
+        job.wait()

@@ -1,0 +1,43 @@
+"""What operators are shown of a model that is, or should be, in memory."""
+
+import msgspec
+
+from mlx_serve_gateway.lane import Lane
+
+
+class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    model: str
+    kind: str
+    state: str
+    pid: int | None
+    pinned: bool
+    promised: bool
+    """It was to be loaded at start."""
+    wanted: bool
+    """It is being loaded for that reason now."""
+    in_flight: int
+    queued: int
+    leases: int
+    restarts: int
+    idle_s: float
+    last_success_s: float | None
+    error: str | None
+
+
+def lane_status(lane: Lane, now: float) -> LaneStatus:
+    return LaneStatus(
+        model=lane.model.name,
+        kind=lane.model.kind,
+        state=lane.phase.value,
+        pid=lane.worker.pid if lane.worker is not None else None,
+        pinned=lane.is_pinned,
+        promised=lane.is_promised or lane.is_pinned,
+        wanted=lane.is_wanted,
+        in_flight=lane.batcher.in_worker,
+        queued=lane.batcher.queued,
+        leases=lane.leases,
+        restarts=lane.restarts,
+        idle_s=now - lane.last_used,
+        last_success_s=None if lane.last_success is None else now - lane.last_success,
+        error=lane.refusal.message if lane.refusal is not None else None,
+    )

@@ -1,0 +1,47 @@
+"""Notices a worker that holds items and answers none of them.
+
+Invariants: no timer runs while nothing is outstanding; every answer starts the time anew.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Progress:
+    def __init__(
+        self, deadline_s: float, now: Callable[[], float], on_stuck: Callable[[], None]
+    ) -> None:
+        self.outstanding = 0
+        self._deadline_s = deadline_s
+        self._now = now
+        self._on_stuck = on_stuck
+        self._moved_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def sent(self, items: int) -> None:
+        if self.outstanding == 0:
+            self._moved_at = self._now()
+        self.outstanding += items
+        if self._timer is None:
+            self._arm(self._deadline_s)
+
+    def answered(self, items: int) -> None:
+        self.outstanding -= items
+        self._moved_at = self._now()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self, delay_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self.outstanding <= 0:
+            return
+        left = self._moved_at + self._deadline_s - self._now()
+        if left > 0:
+            self._arm(left)
+        else:
+            self._on_stuck()

@@ -1,0 +1,58 @@
+"""What callers are told when the pool or a worker cannot serve them: the words, in one place."""
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.worker import Failure
+
+
+def shutting_down() -> ServeError:
+    return ServeError(ErrorCode.SHUTTING_DOWN, "the server is shutting down", retry_after_s=5)
+
+
+def keeps_failing(model: str, pause_s: float) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_UNAVAILABLE,
+        f"the model {model!r} has failed several times and is not started for {pause_s:.0f} s",
+        retry_after_s=pause_s,
+    )
+
+
+def no_room(why: str) -> ServeError:
+    return ServeError(ErrorCode.INSUFFICIENT_MEMORY, why, retry_after_s=30)
+
+
+def killed_by_input(failure: Failure, index: int) -> ServeError:
+    if failure is Failure.HUNG:
+        message = f"the model made no progress on input {index}, twice"
+    else:
+        message = f"input {index} crashed the model's process, twice"
+    return ServeError(ErrorCode.WORKER_CRASHED, message, param="input")
+
+
+def still_loading(model: str) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_LOADING,
+        f"the model {model!r} is still not loaded; try again later",
+        retry_after_s=10,
+    )
+
+
+def too_slow(timeout_s: float) -> ServeError:
+    return ServeError(
+        ErrorCode.INFERENCE_TIMEOUT, f"no answer within {timeout_s:g} s; send less at once"
+    )
+
+
+def not_loaded_in_time(model: str, timeout_s: float) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_UNAVAILABLE,
+        f"the model {model!r} was not loaded within {timeout_s:g} s; raise limits.load_timeout",
+        retry_after_s=30,
+    )
+
+
+def process_not_started() -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_UNAVAILABLE,
+        "the model's process could not be started; the server's log has the reason",
+        retry_after_s=5,
+    )
