@@ -118,6 +118,7 @@ class LimitsConfig(Section, frozen=True):
         Meta(description="Which end of a too long input is cut; none refuses it instead"),
     ] = "right"
     max_inputs: Annotated[Count, Meta(description="Most inputs in one request")] = 2048
+    max_documents: Annotated[Count, Meta(description="Most documents in one rerank request")] = 1024
     max_queue_items: Annotated[
         Count, Meta(description="Most inputs waiting for one model; more are answered 429")
     ] = 4096

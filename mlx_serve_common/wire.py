@@ -18,6 +18,7 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 Encoding = Literal["float", "base64"]
 Truncate = Literal["right", "left", "none"]
+Vocabulary = Literal["model", "cl100k_base"]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -34,10 +35,53 @@ class Embed(_Message, frozen=True, tag="embed"):
     texts: list[str]
     encoding: Encoding
     truncate: Truncate
+    prompt: str | None = None
+    """Put before each text; None means the model's default prompt, "" none at all."""
+    dimensions: int | None = None
+    """Keep this many leading dimensions, scaled to unit length again."""
+    normalize: bool | None = None
+    """Scale to unit length or not; None does as the model's own pipeline says."""
 
 
-Part = Embed
-"""What one call adds to a batch; becomes a union as soon as there is a second kind of work."""
+class EmbedTokens(_Message, frozen=True, tag="embed_tokens"):
+    """Like ``Embed``, from token ids: the model's own, special tokens included, or cl100k_base."""
+
+    ids: list[int]
+    tokens: list[list[int]]
+    vocabulary: Vocabulary
+    encoding: Encoding
+    truncate: Truncate
+    prompt: str | None = None
+    dimensions: int | None = None
+    normalize: bool | None = None
+
+
+class Rerank(_Message, frozen=True, tag="rerank"):
+    """Documents of one call, each to be scored against the same query."""
+
+    ids: list[int]
+    query: str
+    documents: list[str]
+    instruction: str | None
+    truncate: Truncate
+
+
+class Tokenize(_Message, frozen=True, tag="tokenize"):
+    ids: list[int]
+    texts: list[str]
+    special: bool
+    """Add the tokens that the model puts around a text."""
+    pieces: bool
+    """Tell each token's text and place as well."""
+
+
+class Detokenize(_Message, frozen=True, tag="detokenize"):
+    ids: list[int]
+    tokens: list[list[int]]
+
+
+Part = Embed | EmbedTokens | Rerank | Tokenize | Detokenize
+"""What one call adds to a batch."""
 
 
 class Batch(_Message, frozen=True, tag="batch"):
@@ -60,6 +104,15 @@ ToWorker = Batch | Cancel | Drain
 # --- from the worker -----------------------------------------------------------------------------
 
 
+class Piece(_Message, frozen=True):
+    """A token's text, its place in the input in characters, and whether it stands for itself."""
+
+    text: str
+    start: int
+    stop: int
+    special: bool
+
+
 class Ready(_Message, frozen=True, tag="ready"):
     """The model is loaded. ``protocol`` differs from ours after a half-finished upgrade."""
 
@@ -80,6 +133,31 @@ class Embedded(_Message, frozen=True, tag="embedded"):
     compute_s: float
 
 
+class Scored(_Message, frozen=True, tag="scored"):
+    """One micro-batch of query and document pairs."""
+
+    ids: list[int]
+    scores: list[float]
+    """Between 0 and 1."""
+    raw_scores: list[float]
+    """What the model's head gave."""
+    token_counts: list[int]
+    truncated: list[int]
+    compute_s: float
+
+
+class Tokenized(_Message, frozen=True, tag="tokenized"):
+    ids: list[int]
+    tokens: list[list[int]]
+    pieces: list[list[Piece]]
+    """Empty lists unless asked for."""
+
+
+class Detokenized(_Message, frozen=True, tag="detokenized"):
+    ids: list[int]
+    texts: list[str]
+
+
 class Rejected(_Message, frozen=True, tag="rejected"):
     """These items failed; the worker lives."""
 
@@ -95,8 +173,8 @@ class Fatal(_Message, frozen=True, tag="fatal"):
     message: str
 
 
-Result = Embedded | Rejected
-FromWorker = Ready | Embedded | Rejected | Fatal
+Result = Embedded | Scored | Tokenized | Detokenized | Rejected
+FromWorker = Ready | Embedded | Scored | Tokenized | Detokenized | Rejected | Fatal
 
 
 # --- starting a worker ---------------------------------------------------------------------------

@@ -8,8 +8,26 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
+import msgspec
+
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.wire import Embed, Encoding, Part, Truncate
+from mlx_serve_common.wire import (
+    Detokenize,
+    Detokenized,
+    Embed,
+    Embedded,
+    EmbedTokens,
+    Encoding,
+    Part,
+    Piece,
+    Rerank,
+    Result,
+    Scored,
+    Tokenize,
+    Tokenized,
+    Truncate,
+    Vocabulary,
+)
 
 
 class Call:
@@ -23,12 +41,15 @@ class Call:
         self.remaining = size
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.deadline: asyncio.TimerHandle | None = None
+        self.compute_s = 0.0
 
     def fail(self, error: ServeError) -> None:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def _answered(self) -> None:
+    def put(self, id: int, result: Result, position: int) -> None:
+        """Take the answer for one item from where it stands in a result."""
+        self._take(id - self.first_id, result, position)
         self.remaining -= 1
         if self.remaining == 0 and not self.done.done():
             self.done.set_result(None)
@@ -41,32 +62,136 @@ class Call:
 
     def fingerprint(self, index: int) -> bytes:
         """Recognises this item when it comes again."""
+        return hashlib.sha256(msgspec.msgpack.encode(self._item(index))).digest()
+
+    def _item(self, index: int) -> object:
+        raise NotImplementedError
+
+    def _take(self, index: int, result: Result, position: int) -> None:
         raise NotImplementedError
 
 
+class EmbedOptions(msgspec.Struct, frozen=True, kw_only=True):
+    encoding: Encoding = "float"
+    truncate: Truncate = "right"
+    prompt: str | None = None
+    dimensions: int | None = None
+    normalize: bool | None = None
+
+
 class EmbedCall(Call):
-    def __init__(self, texts: list[str], encoding: Encoding, truncate: Truncate) -> None:
-        super().__init__(len(texts))
-        self.texts = texts
-        self.encoding: Encoding = encoding
-        self.truncate: Truncate = truncate
-        self.vectors: list[bytes] = [b""] * len(texts)
+    """Texts or token ids to vectors."""
+
+    def __init__(
+        self,
+        inputs: list[str] | list[list[int]],
+        options: EmbedOptions,
+        vocabulary: Vocabulary = "model",
+    ) -> None:
+        super().__init__(len(inputs))
+        self.inputs = inputs
+        self.options = options
+        self.vocabulary: Vocabulary = vocabulary
+        self.vectors: list[bytes] = [b""] * len(inputs)
         self.tokens = 0
         self.truncated = 0
-        self.compute_s = 0.0
+
+    def part(self, ids: Sequence[int]) -> Part:
+        inputs = [self.inputs[id - self.first_id] for id in ids]
+        options = msgspec.structs.asdict(self.options)
+        if isinstance(inputs[0], str):
+            return Embed(list(ids), inputs, **options)  # type: ignore[arg-type]
+        return EmbedTokens(list(ids), inputs, self.vocabulary, **options)  # type: ignore[arg-type]
+
+    def characters(self, index: int) -> int:
+        return len(self.inputs[index])
+
+    def _item(self, index: int) -> object:
+        return self.inputs[index]
+
+    def _take(self, index: int, result: Result, position: int) -> None:
+        assert isinstance(result, Embedded)
+        self.vectors[index] = result.vectors[position]
+        self.tokens += result.token_counts[position]
+        self.truncated += result.ids[position] in result.truncated
+        self.compute_s = max(self.compute_s, result.compute_s)
+
+
+class RerankCall(Call):
+    """Documents scored against one query."""
+
+    def __init__(
+        self, query: str, documents: list[str], instruction: str | None, truncate: Truncate
+    ) -> None:
+        super().__init__(len(documents))
+        self.query = query
+        self.documents = documents
+        self.instruction = instruction
+        self.truncate: Truncate = truncate
+        self.scores = [0.0] * len(documents)
+        self.raw_scores = [0.0] * len(documents)
+        self.tokens = 0
+        self.truncated = 0
+
+    def part(self, ids: Sequence[int]) -> Part:
+        documents = [self.documents[id - self.first_id] for id in ids]
+        return Rerank(list(ids), self.query, documents, self.instruction, self.truncate)
+
+    def characters(self, index: int) -> int:
+        return len(self.query) + len(self.documents[index])
+
+    def _item(self, index: int) -> object:
+        return [self.query, self.documents[index]]
+
+    def _take(self, index: int, result: Result, position: int) -> None:
+        assert isinstance(result, Scored)
+        self.scores[index] = result.scores[position]
+        self.raw_scores[index] = result.raw_scores[position]
+        self.tokens += result.token_counts[position]
+        self.truncated += result.ids[position] in result.truncated
+        self.compute_s = max(self.compute_s, result.compute_s)
+
+
+class TokenizeCall(Call):
+    def __init__(self, texts: list[str], *, special: bool, pieces: bool = False) -> None:
+        super().__init__(len(texts))
+        self.texts = texts
+        self.special = special
+        self.wants_pieces = pieces
+        self.tokens: list[list[int]] = [[]] * len(texts)
+        self.pieces: list[list[Piece]] = [[]] * len(texts)
 
     def part(self, ids: Sequence[int]) -> Part:
         texts = [self.texts[id - self.first_id] for id in ids]
-        return Embed(list(ids), texts, self.encoding, self.truncate)
+        return Tokenize(list(ids), texts, self.special, self.wants_pieces)
 
     def characters(self, index: int) -> int:
         return len(self.texts[index])
 
-    def fingerprint(self, index: int) -> bytes:
-        return hashlib.sha256(self.texts[index].encode("utf-8", "surrogatepass")).digest()
+    def _item(self, index: int) -> object:
+        return self.texts[index]
 
-    def put(self, index: int, vector: bytes, tokens: int, truncated: bool) -> None:
-        self.vectors[index] = vector
-        self.tokens += tokens
-        self.truncated += truncated
-        self._answered()
+    def _take(self, index: int, result: Result, position: int) -> None:
+        assert isinstance(result, Tokenized)
+        self.tokens[index] = result.tokens[position]
+        self.pieces[index] = result.pieces[position]
+
+
+class DetokenizeCall(Call):
+    def __init__(self, tokens: list[list[int]]) -> None:
+        super().__init__(len(tokens))
+        self.tokens = tokens
+        self.texts = [""] * len(tokens)
+
+    def part(self, ids: Sequence[int]) -> Part:
+        return Detokenize(list(ids), [self.tokens[id - self.first_id] for id in ids])
+
+    def characters(self, index: int) -> int:
+        return len(self.tokens[index])
+
+    def _item(self, index: int) -> object:
+        return self.tokens[index]
+
+    def _take(self, index: int, result: Result, position: int) -> None:
+        assert isinstance(result, Detokenized)
+        self.texts[index] = result.texts[position]

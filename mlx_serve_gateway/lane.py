@@ -17,10 +17,10 @@ import msgspec
 
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import Embedded, Rejected, Result
+from mlx_serve_common.wire import Rejected, Result
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import Breaker
-from mlx_serve_gateway.calls import Call, EmbedCall
+from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.eviction import Occupant, footprint_bytes
 from mlx_serve_gateway.quarantine import Quarantine
 from mlx_serve_gateway.refusals import still_loading, too_slow
@@ -157,22 +157,15 @@ class Lane:
 
     def on_result(self, result: Result) -> None:
         calls = self.batcher.settle(result.ids)
-        if isinstance(result, Embedded):
-            self._on_embedded(result, calls)
-        else:
+        if isinstance(result, Rejected):
             self._on_rejected(result, calls)
+        else:
+            self.last_success = self._now()
+            self.breaker.record_success()
+            for position, (id, call) in enumerate(zip(result.ids, calls, strict=True)):
+                if call is not None:
+                    call.put(id, result, position)
         self.pump()
-
-    def _on_embedded(self, result: Embedded, calls: list[Call | None]) -> None:
-        self.last_success = self._now()
-        self.breaker.record_success()
-        truncated = frozenset(result.truncated)
-        for id, call, vector, tokens in zip(
-            result.ids, calls, result.vectors, result.token_counts, strict=True
-        ):
-            if isinstance(call, EmbedCall):
-                call.compute_s = max(call.compute_s, result.compute_s)
-                call.put(id - call.first_id, vector, tokens, id in truncated)
 
     def _on_rejected(self, result: Rejected, calls: list[Call | None]) -> None:
         for id, call in zip(result.ids, calls, strict=True):

@@ -63,6 +63,20 @@ class Registry:
             )
         return model
 
+    def find_or_only(self, name: str | None, kind: ModelKind | None = None) -> InstalledModel:
+        """Without a name it is the only installed model (of that kind)."""
+        if name is not None:
+            return self.find(name) if kind is None else self.find_kind(name, kind)
+        found = [model for model in self.models() if kind in (None, model.kind)]
+        if len(found) != 1:
+            names = ", ".join(model.name for model in found) or "none"
+            raise ServeError(
+                ErrorCode.INVALID_REQUEST,
+                f"model: name one of the installed {kind or ''} models ({names})",
+                param="model",
+            )
+        return found[0]
+
     def _lookup(self, name: str) -> InstalledModel | None:
         if not name or len(name) > _LONGEST_NAME:
             return None

@@ -40,7 +40,9 @@ class Compute:
         self._is_cancelled = is_cancelled
 
     def run(self, batch: Batch) -> None:
-        items = [item for part in batch.parts for item in self._prepare(part)]
+        items = [
+            item for part in batch.parts if isinstance(part, Embed) for item in self._prepare(part)
+        ]
         groups = plan(
             [item.prepared.length for item in items],
             max_items=self._max_items,

@@ -14,18 +14,18 @@ class Family(NamedTuple):
     decided_by: str
 
 
-_MEAN = [Pooling(["mean"]), Normalize()]
-_CLS = [Pooling(["cls"]), Normalize()]
+_MEAN: list[Step] = [Pooling(["mean"]), Normalize()]
+_CLS: list[Step] = [Pooling(["cls"]), Normalize()]
 
 # The start of a repository's own name, in lower case.
 _FAMILIES: tuple[tuple[str, list[Step]], ...] = (
-    ("all-minilm-", [*_MEAN]),
-    ("bge-", [*_CLS]),
-    ("e5-", [*_MEAN]),
-    ("gte-", [*_MEAN]),
-    ("multilingual-e5-", [*_MEAN]),
-    ("mxbai-embed-", [*_CLS]),
-    ("snowflake-arctic-embed-", [*_CLS]),
+    ("all-minilm-", _MEAN),
+    ("bge-", _CLS),
+    ("e5-", _MEAN),
+    ("gte-", _MEAN),
+    ("multilingual-e5-", _MEAN),
+    ("mxbai-embed-", _CLS),
+    ("snowflake-arctic-embed-", _CLS),
 )
 
 

@@ -1,33 +1,34 @@
 """A repository's own files to a manifest: what the model is, and how that was decided.
 
-Invariants: the result equals what sentence-transformers makes of the same files, or the repository
-is refused with the reason; every choice is in ``decided`` with the file or the rule behind it.
+Invariants: the result is what sentence-transformers makes of the same files, or the repository is
+refused with the reason; every choice is in ``decided`` with the file or the rule behind it.
 """
 
 import datetime
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from mlx_serve_common.models import Manifest, ModelKind, Step, TextNormalizer
+from mlx_serve_common.models import Manifest, ModelKind, TextNormalizer
 from mlx_serve_worker import architectures, weights
+from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.families import family
-from mlx_serve_worker.modules import MODULES_FILE, read_folder_of_transformer, read_modules
+from mlx_serve_worker.modules import MODULES_FILE, Modules, read_modules, transformer_folder
 from mlx_serve_worker.repository import Repository, unfit
 from mlx_serve_worker.tokenization import TOKENIZER_FILE
-
-_PROMPTS_FILE = "config_sentence_transformers.json"
-# The first that exists counts, as in the reference.
-_TRANSFORMER_FILES = tuple(
-    f"sentence_{name}_config.json"
-    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+from mlx_serve_worker.transformer_settings import (
+    PROMPTS_FILE,
+    read_prompts,
+    read_transformer_settings,
 )
-_TOKENIZER_FILES = (
-    TOKENIZER_FILE,
-    "tokenizer_config.json",
+
+_CONFIG = "config.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+# What a reader of the folder may want besides what we read ourselves.
+_OPTIONAL_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
@@ -36,67 +37,177 @@ _TOKENIZER_FILES = (
 )
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_TEXT_MODALITY = {"method": "forward", "method_output_name": "last_hidden_state"}
-_MAX_PROMPT_CHARACTERS = 64 * 1024
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """The manifest, except for what only copying the files tells, and the files to copy."""
+    """The manifest, except for what only copying the files tells, and the files it is made of."""
 
     manifest: Manifest
     files: list[str]
 
 
-def inspect(
-    root: Path,
-    *,
-    name: str,
-    kind: ModelKind | None = None,
-    source: str | None = None,
-    revision: str | None = None,
-) -> Inspection:
-    repository = Repository(root)
-    has_modules = repository.has(MODULES_FILE)
-    folder = read_folder_of_transformer(repository) if has_modules else ""
-    config_file = _join(folder, "config.json")
-    config = repository.json(config_file)
-    if config is None:
-        repository.refuse_without_safetensors(folder)
-        raise unfit(f"there is no {config_file}")
-    repository.refuse_code()
-    decided: dict[str, str] = {}
-    found_kind = _kind(repository, config, has_modules, kind, decided)
-    architecture = _architecture(config, config_file, decided)
-    repository.refuse_without_safetensors(folder)
-    if not repository.has(_join(folder, TOKENIZER_FILE)):
-        raise unfit(f"there is no {_join(folder, TOKENIZER_FILE)}")
-    code = architectures.find(architecture)
-    encoder = code.build(config)
-    located = weights.locate(
-        encoder, weights.weight_files(root / folder), code.parameter_name
-    )
-    if located.unknown:
-        decided["unused_weights"] = ", ".join(sorted(located.unknown)[:20])
-    steps, dimensions, module_files = _pipeline(repository, encoder.dimensions, source, name, decided)
-    settings = _transformer_settings(repository, folder)
-    prompts, default_prompt = _prompts(repository, decided)
-    manifest = Manifest(
-        name=name,
-        kind=found_kind,
-        architecture=architecture,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        source=source,
-        revision=revision,
-        dimensions=dimensions,
-        max_tokens=_max_tokens(repository, folder, settings, encoder.positions, decided),
-        lower_case=bool(settings.get("do_lower_case")),
-        normalizer=_normalizer(repository, folder, architecture, decided),
-        transformer_folder=folder,
-        pipeline=steps,
-        prompts=prompts,
-        default_prompt=default_prompt,
-        dtype=_dtype(located),
-        weights_bytes=sum(path.stat().st_size for path in weights.weight_files(root / folder)),
-        decided=decided,
-    )
-    return Inspection(manifest, _files(repository, folder, steps, module_files))
+class Origin(NamedTuple):
+    """What the person who installs a model says about it."""
+
+    name: str
+    kind: ModelKind | None = None
+    source: str | None = None
+    revision: str | None = None
+
+
+def inspect(root: Path, origin: Origin) -> Inspection:
+    return _Inspector(Repository(root), origin).inspect()
+
+
+class _Inspector:
+    def __init__(self, repository: Repository, origin: Origin) -> None:
+        self._repository = repository
+        self._origin = origin
+        self._decided: dict[str, str] = {}
+        self._folder = transformer_folder(repository) if repository.has(MODULES_FILE) else ""
+
+    def inspect(self) -> Inspection:
+        repository = self._repository
+        config = repository.json(self._path(_CONFIG))
+        if config is None or not self._weight_files():
+            repository.refuse_without_safetensors(self._folder)
+            raise unfit(f"there is no {self._path(_CONFIG)}")
+        repository.refuse_code()
+        kind = self._kind(config)
+        architecture = self._architecture(config)
+        if not repository.has(self._path(TOKENIZER_FILE)):
+            raise unfit(f"there is no {self._path(TOKENIZER_FILE)}")
+        code = architectures.find(architecture)
+        encoder = code.build(config)
+        located = weights.locate(encoder, self._weight_files(), code.parameter_name)
+        if located.unknown:
+            self._decided["unused_weights"] = ", ".join(sorted(located.unknown)[:20])
+        modules = self._modules(encoder.dimensions)
+        settings, settings_file = read_transformer_settings(repository, self._folder)
+        prompts, default_prompt = read_prompts(repository, self._decided)
+        manifest = Manifest(
+            name=self._origin.name,
+            kind=kind,
+            architecture=architecture,
+            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            source=self._origin.source,
+            revision=self._origin.revision,
+            dimensions=modules.dimensions,
+            max_tokens=self._max_tokens(encoder, settings.max_seq_length, settings_file),
+            lower_case=settings.do_lower_case,
+            normalizer=self._normalizer(architecture),
+            transformer_folder=self._folder,
+            pipeline=modules.steps,
+            prompts=prompts,
+            default_prompt=default_prompt,
+            dtype=_dtype(located),
+            decided=self._decided,
+        )
+        return Inspection(manifest, self._files(modules, settings_file))
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}" if self._folder else name
+
+    def _weight_files(self) -> list[Path]:
+        folder = self._repository.root / self._folder
+        files = weights.weight_files(folder) if folder.is_dir() else []
+        for path in files:
+            if not self._repository.has(self._path(path.name)):
+                raise unfit(f"{self._path(path.name)} is missing")
+        return files
+
+    def _kind(self, config: dict[str, Any]) -> ModelKind:
+        found, reason = _guess_kind(self._repository, config)
+        wanted = self._origin.kind
+        if wanted not in (None, found):
+            raise unfit(f"this is not of type {wanted}: {reason} makes it {found}")
+        if found is not ModelKind.EMBEDDING:
+            raise unfit(f"models of type {found} cannot be served by this version ({reason})")
+        self._decided["kind"] = reason
+        return found
+
+    def _architecture(self, config: dict[str, Any]) -> str:
+        model_type = config.get("model_type")
+        if not isinstance(model_type, str) or not _MODEL_TYPE.fullmatch(model_type):
+            raise unfit(f"{self._path(_CONFIG)} has no usable model_type")
+        for key in ("quantization", "quantization_config"):
+            if config.get(key):
+                raise unfit(f"{self._path(_CONFIG)} has {key}: quantized weights are not supported")
+        self._decided["architecture"] = f"{self._path(_CONFIG)}: model_type"
+        return model_type
+
+    def _modules(self, width: int) -> Modules:
+        if self._repository.has(MODULES_FILE):
+            modules = read_modules(self._repository, width)
+            self._decided |= modules.decided
+            return modules
+        found = family(self._origin.source or "", self._origin.name)
+        self._decided["pooling"] = self._decided["normalize"] = found.decided_by
+        return Modules(found.pipeline, width, [], {})
+
+    def _max_tokens(self, encoder: Encoder, setting: int | None, settings_file: str) -> int:
+        """As the reference: the setting wins over the tokenizer's; nothing exceeds positions."""
+        limits = {f"{self._path(_CONFIG)}: max_position_embeddings": encoder.positions}
+        if setting is not None:
+            limits[f"{settings_file}: max_seq_length"] = setting
+        elif (stated := self._tokenizer_config().get("model_max_length")) is not None:
+            if not isinstance(stated, int | float) or not 0 < stated < math.inf:
+                raise unfit(f"{_TOKENIZER_CONFIG} has an impossible model_max_length")
+            limits[f"{self._path(_TOKENIZER_CONFIG)}: model_max_length"] = int(stated)
+        rule = min(limits, key=limits.__getitem__)
+        self._decided["max_tokens"] = rule
+        return limits[rule]
+
+    def _tokenizer_config(self) -> dict[str, Any]:
+        return self._repository.json(self._path(_TOKENIZER_CONFIG)) or {}
+
+    def _normalizer(self, architecture: str) -> TextNormalizer | None:
+        """BERT's tokenizer class builds its clean-up from its settings, whatever the file has."""
+        config = self._tokenizer_config()
+        default = "BertTokenizer" if architecture == "bert" else ""
+        if str(config.get("tokenizer_class") or default).removesuffix("Fast") != "BertTokenizer":
+            return None
+        accents = config.get("strip_accents")
+        self._decided["normalizer"] = f"{self._path(_TOKENIZER_CONFIG)}: BertTokenizer"
+        return TextNormalizer(
+            lower_case=bool(config.get("do_lower_case", True)),
+            strip_accents=None if accents is None else bool(accents),
+            chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
+        )
+
+    def _files(self, modules: Modules, settings_file: str) -> list[str]:
+        repository = self._repository
+        of_transformer = [_CONFIG, TOKENIZER_FILE, _TOKENIZER_CONFIG, *_OPTIONAL_FILES]
+        candidates = [
+            *(self._path(name) for name in of_transformer),
+            *(self._path(path.name) for path in self._weight_files()),
+            self._path(weights.INDEX_FILE),
+            settings_file,
+            MODULES_FILE,
+            PROMPTS_FILE,
+            *modules.files,
+        ]
+        return sorted({name for name in candidates if name and repository.has(name)})
+
+
+def _guess_kind(repository: Repository, config: dict[str, Any]) -> tuple[ModelKind, str]:
+    saved = (repository.json(PROMPTS_FILE) or {}).get("model_type")
+    if saved is not None:
+        kinds = {"SentenceTransformer": ModelKind.EMBEDDING, "CrossEncoder": ModelKind.RERANKER}
+        if saved not in kinds:
+            raise unfit(f"models of type {str(saved)[:64]!r} are not supported")
+        return kinds[saved], f"{PROMPTS_FILE}: model_type"
+    if repository.has(MODULES_FILE):
+        return ModelKind.EMBEDDING, MODULES_FILE
+    named = config.get("architectures")
+    name = str(named[0])[:80] if isinstance(named, list) and named else ""
+    if name.endswith("ForSequenceClassification"):
+        return ModelKind.RERANKER, f"config.json: {name}"
+    if name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
+        return ModelKind.CHAT, f"config.json: {name}"
+    return ModelKind.EMBEDDING, f"config.json: {name}" if name else "nothing says otherwise"
+
+
+def _dtype(located: weights.Located) -> str:
+    largest = max(located.tensors.values(), key=lambda tensor: math.prod(tensor.shape))
+    return _DTYPES[largest.dtype]

@@ -7,6 +7,7 @@ we cannot do is refused, because leaving it out would give wrong vectors without
 from typing import Any, NamedTuple, cast, get_args
 
 from mlx_serve_common.models import Dense, Normalize, Pooling, PoolingMode, Step
+from mlx_serve_worker import weights
 from mlx_serve_worker.models.activations import torch_activation
 from mlx_serve_worker.repository import Repository, safe_folder, unfit
 
@@ -26,14 +27,15 @@ _POOLED = "sentence_embedding"
 
 
 class Modules(NamedTuple):
-    transformer_folder: str
+    """The steps after the transformer, what comes out, and the files that were needed."""
+
     steps: list[Step]
     dimensions: int
     files: list[str]
     decided: dict[str, str]
 
 
-def read_folder_of_transformer(repository: Repository) -> str:
+def transformer_folder(repository: Repository) -> str:
     """Where the first module, the transformer itself, has its files: mostly at the top."""
     modules = repository.json_list(MODULES_FILE) or []
     if not modules or _class_name(modules[0]) != "Transformer":
@@ -42,12 +44,11 @@ def read_folder_of_transformer(repository: Repository) -> str:
 
 
 def read_modules(repository: Repository, width: int) -> Modules:
-    """The steps after the transformer, whose token vectors are ``width`` wide."""
-    modules = repository.json_list(MODULES_FILE) or []
-    read = Modules(read_folder_of_transformer(repository), [], width, [], {})
-    for module in modules[1:]:
+    """The modules after the transformer, whose token vectors are ``width`` wide."""
+    read = Modules([], width, [], {})
+    for module in (repository.json_list(MODULES_FILE) or [])[1:]:
         read = _read_module(repository, module, read)
-    if not any(isinstance(step, Pooling) for step in read.steps):
+    if not read.steps:
         raise unfit(f"{MODULES_FILE} has no Pooling: the model gives no vector for a text")
     return read
 
@@ -61,6 +62,8 @@ def _read_module(repository: Repository, module: Any, read: Modules) -> Modules:
     config = (repository.json(config_file) if folder else None) or {}
     files = [config_file] if config else []
     if kind == "Pooling":
+        if read.steps:
+            raise unfit(f"{MODULES_FILE} has a Pooling after another module")
         pooling = _pooling(config, config_file, read.dimensions)
         return read._replace(
             steps=[*read.steps, pooling],
@@ -79,6 +82,10 @@ def _read_module(repository: Repository, module: Any, read: Modules) -> Modules:
         )
     if kind == "Dense":
         step, outputs = _dense(config, config_file, folder, read.dimensions)
+        weight_files = weights.weight_files(repository.root / folder)
+        if not weight_files:
+            repository.refuse_without_safetensors(folder)
+        files += [f"{folder}/{path.name}" for path in weight_files]
         return read._replace(
             steps=[*read.steps, step],
             dimensions=outputs,
@@ -114,9 +121,7 @@ def _pooling(config: dict[str, Any], config_file: str, width: int) -> Pooling:
     return Pooling(cast(list[PoolingMode], modes), bool(config.get("include_prompt", True)))
 
 
-def _dense(
-    config: dict[str, Any], config_file: str, folder: str, width: int
-) -> tuple[Dense, int]:
+def _dense(config: dict[str, Any], config_file: str, folder: str, width: int) -> tuple[Dense, int]:
     inputs, outputs = config.get("in_features"), config.get("out_features")
     if inputs != width or not isinstance(outputs, int) or outputs < 1:
         raise unfit(f"{config_file} maps {inputs} dimensions to {outputs}, the model has {width}")

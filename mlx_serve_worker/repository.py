@@ -46,11 +46,10 @@ class Repository:
         path = self.root / name
         try:
             mode = path.lstat().st_mode
-            inside = [self.root.joinpath(*Path(name).parts[:depth]) for depth in range(1, name.count("/") + 1)]
-            linked = stat.S_ISLNK(mode) or any(folder.is_symlink() for folder in inside)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        if linked:
+        # The source itself may be reached through a link, but nothing below it.
+        if stat.S_ISLNK(mode) or (path.parent != self.root and path.parent.is_symlink()):
             raise unfit(f"{name} is a link; copy the folder with real files first (cp -RL)")
         if not stat.S_ISREG(mode):
             raise unfit(f"{name} is not a regular file")
@@ -94,11 +93,15 @@ class Repository:
                 raise unfit(f"{name} has {key!r}: models that bring their own code are refused")
 
     def refuse_without_safetensors(self, folder: str) -> None:
+        if not (self.root / folder).is_dir():
+            raise unfit(f"there is no folder {folder}")
         found = sorted(path.name for path in (self.root / folder).iterdir())
         if any(name.endswith(".safetensors") for name in found):
             return
         if "adapter_config.json" in found:
-            raise unfit("this is an adapter (PEFT), not a whole model; merge it into its base first")
+            raise unfit(
+                "this is an adapter (PEFT), not a whole model; merge it into its base first"
+            )
         if any(name.endswith(".gguf") for name in found):
             raise unfit("GGUF files are not supported; use the repository with safetensors")
         if unsafe := [name for name in found if name.endswith(_UNSAFE_WEIGHTS)]:
@@ -116,5 +119,5 @@ def _code_key(value: Any) -> str | None:
                 return key
     if isinstance(value, dict | list):
         parts = value.values() if isinstance(value, dict) else value
-        return next((key for part in parts if (key := _code_key(part))), None)
+        return next((found for part in parts if (found := _code_key(part))), None)
     return None

@@ -19,13 +19,14 @@ from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.output import emit, note
 from mlx_serve_gateway.cli.progress import progress
 
+_JOB = (sys.executable, "-P", "-m", "mlx_serve_worker.job")
 _END_S = 10.0
 
 
 def run_job(arguments: Sequence[str], *, as_json: bool) -> int:
     # Its own session: Ctrl-C reaches this command only, which then ends the job in order.
     job = subprocess.Popen(
-        [sys.executable, "-P", "-m", "mlx_serve_worker.job", *arguments],
+        [*_JOB, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -24,6 +24,7 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
 
     Folders that should be models and cannot be used are told on stderr.
     """
+    import logging
     from datetime import UTC, datetime
 
     from mlx_serve_common.logs import escape
@@ -32,6 +33,8 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
     from mlx_serve_gateway.cli.output import emit_json, emit_table, note
     from mlx_serve_gateway.registry import Registry
 
+    # What the registry would warn of is told below, in this command's own words.
+    logging.getLogger().addHandler(logging.NullHandler())
     config = load(home(), config_file).config
     registry = Registry(Path(config.models.directory), config.models.aliases)
     models = registry.models()

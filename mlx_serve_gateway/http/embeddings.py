@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import ModelKind
-from mlx_serve_gateway.calls import EmbedCall
+from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
+from mlx_serve_gateway.http.answers import computed_headers
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.services import Services
@@ -45,12 +46,13 @@ class EmbeddingsApi:
                 f"dimensions: this model gives {model.manifest.dimensions} dimensions only",
                 param="dimensions",
             )
-        call = EmbedCall(texts, body.encoding_format or "float", self._limits.truncate)
+        encoding = body.encoding_format or "float"
+        call = EmbedCall(texts, EmbedOptions(encoding=encoding, truncate=self._limits.truncate))
         with self._services.pool.lease(model) as lane:
             await unless_gone(request.receive, lane.answer(call))
         return Response(
             b"".join(_rendered(call, model.name)),
-            headers=_headers(call),
+            headers=computed_headers(call.compute_s, call.truncated),
             media_type="application/json",
         )
 
@@ -86,10 +88,3 @@ def _rendered(call: EmbedCall, model: str) -> Iterator[bytes]:
     if call.truncated:
         yield b',"truncated_inputs":%d' % call.truncated
     yield b"}"
-
-
-def _headers(call: EmbedCall) -> dict[str, str]:
-    headers = {"x-compute-ms": f"{call.compute_s * 1000:.2f}"}
-    if call.truncated:
-        headers["x-truncated-inputs"] = str(call.truncated)
-    return headers

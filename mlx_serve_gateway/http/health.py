@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from mlx_serve_common import VERSION
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.peer import is_loopback
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.services import Services
@@ -65,11 +66,11 @@ class HealthApi:
         return PlainTextResponse("mlx-serve is running\n")
 
     async def live(self, request: Request) -> Response:
-        return _json(msgspec.Raw(b'{"status":"ok"}'))
+        return json_response({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
         reasons = self._not_ready()
-        return _json(Readiness(not reasons, reasons), 503 if reasons else 200)
+        return json_response(Readiness(not reasons, reasons), 503 if reasons else 200)
 
     async def health(self, request: Request) -> Response:
         status = self._status()
@@ -80,7 +81,7 @@ class HealthApi:
             version=VERSION,
             uptime_s=round(self._lifecycle.uptime_s, 3),
         )
-        return _json(health, 503 if status == "draining" else 200)
+        return json_response(health, 503 if status == "draining" else 200)
 
     async def detail(self, request: Request) -> Response:
         if not is_loopback(request.scope):
@@ -97,7 +98,7 @@ class HealthApi:
             problems=self._problems(),
             workers=[_worker(lane) for lane in lanes if lane.state != "absent" or lane.error],
         )
-        return _json(detail)
+        return json_response(detail)
 
     def _status(self) -> Status:
         if self._lifecycle.is_draining:
@@ -143,7 +144,3 @@ def _memory_bytes(pid: int | None) -> int | None:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return None
-
-
-def _json(body: msgspec.Struct | msgspec.Raw, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")

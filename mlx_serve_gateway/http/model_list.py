@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.services import Services
 
 
@@ -32,10 +33,12 @@ class ModelsApi:
         self._registry = services.registry
 
     async def list(self, request: Request) -> Response:
-        return _json(ModelList(data=[model_card(model) for model in self._registry.models()]))
+        return json_response(
+            ModelList(data=[model_card(model) for model in self._registry.models()])
+        )
 
     async def get(self, request: Request) -> Response:
-        return _json(model_card(self._registry.find(request.path_params["id"])))
+        return json_response(model_card(self._registry.find(request.path_params["id"])))
 
 
 def model_card(model: InstalledModel) -> ModelCard:
@@ -48,7 +51,3 @@ def model_card(model: InstalledModel) -> ModelCard:
         max_tokens=manifest.max_tokens,
         source=manifest.source,
     )
-
-
-def _json(body: ModelCard | ModelList) -> Response:
-    return Response(msgspec.json.encode(body), media_type="application/json")

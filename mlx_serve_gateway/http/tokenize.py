@@ -1,0 +1,205 @@
+"""Texts to token ids and back, in our shape and in those of vLLM, llama.cpp and TEI.
+
+The same queues, limits and workers as everything else: a tokenizer can be made to work hard.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import InstalledModel
+from mlx_serve_gateway.calls import Call, DetokenizeCall, TokenizeCall
+from mlx_serve_gateway.http.answers import json_response
+from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.disconnect import unless_gone
+from mlx_serve_gateway.services import Services
+
+# Tokenizers take hundreds of times a text's size in memory while they work.
+MAX_CHARACTERS = 1024 * 1024
+
+C = TypeVar("C", bound=Call)
+
+
+class TokenizeRequest(msgspec.Struct, kw_only=True):
+    model: str | None = None
+    input: str | list[str] | None = None
+    prompt: str | None = None
+    messages: list[Any] | None = None
+    content: str | None = None
+    inputs: str | list[str] | None = None
+    add_special_tokens: bool | None = None
+    add_special: bool | None = None
+    with_pieces: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(msgspec.Struct, kw_only=True):
+    model: str | None = None
+    tokens: list[int | list[int]] | None = None
+    token_ids: list[int | list[int]] | None = None
+    ids: list[int | list[int]] | None = None
+
+
+class TokenizedInput(msgspec.Struct):
+    index: int
+    tokens: int
+    token_ids: list[int]
+
+
+class TokenizeAnswer(msgspec.Struct):
+    data: list[TokenizedInput]
+    model: str
+
+
+class DetokenizedInput(msgspec.Struct):
+    index: int
+    text: str
+
+
+class DetokenizeAnswer(msgspec.Struct):
+    data: list[DetokenizedInput]
+    model: str
+
+
+_tokenize = msgspec.json.Decoder(TokenizeRequest)
+_detokenize = msgspec.json.Decoder(DetokenizeRequest)
+
+
+class TokenizeApi:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._limits = services.config.limits
+
+    async def tokenize(self, request: Request) -> Response:
+        """The answer has the shape that the request's keys ask for."""
+        body = decode(_tokenize, await read_body(request, self._limits.max_body_bytes))
+        if body.messages is not None:
+            raise _invalid("messages", "counting a conversation needs a chat model")
+        if body.prompt is not None:
+            return await self._vllm(request, body, body.prompt)
+        if body.content is not None:
+            return await self._llama_cpp(request, body, body.content)
+        if body.inputs is not None:
+            return await self._tei(request, body, body.inputs)
+        return await self._own(request, body)
+
+    async def detokenize(self, request: Request) -> Response:
+        """For /v1/detokenize: a list of texts."""
+        model, call = await self._detokenized(request)
+        data = [DetokenizedInput(index, text) for index, text in enumerate(call.texts)]
+        return json_response(DetokenizeAnswer(data, model.name))
+
+    async def detokenize_one(self, request: Request) -> Response:
+        """For /detokenize: vLLM reads ``prompt``, llama.cpp ``content``."""
+        _, call = await self._detokenized(request)
+        return json_response({"prompt": call.texts[0], "content": call.texts[0]})
+
+    async def decode(self, request: Request) -> Response:
+        """For TEI's /decode."""
+        _, call = await self._detokenized(request)
+        return json_response(call.texts)
+
+    async def _own(self, request: Request, body: TokenizeRequest) -> Response:
+        if body.input is None:
+            raise _invalid("input", "is required")
+        texts = self._texts(body.input, "input")
+        call = TokenizeCall(texts, special=body.add_special_tokens is not False)
+        model = await self._computed(request, body.model, call)
+        data = [TokenizedInput(i, len(tokens), tokens) for i, tokens in enumerate(call.tokens)]
+        return json_response(TokenizeAnswer(data, model.name))
+
+    async def _vllm(self, request: Request, body: TokenizeRequest, prompt: str) -> Response:
+        call = TokenizeCall(
+            self._texts(prompt, "prompt"),
+            special=body.add_special_tokens is not False,
+            pieces=bool(body.return_token_strs),
+        )
+        model = await self._computed(request, body.model, call)
+        strings = [piece.text for piece in call.pieces[0]] if body.return_token_strs else None
+        answer = {
+            "count": len(call.tokens[0]),
+            "max_model_len": model.manifest.max_tokens,
+            "tokens": call.tokens[0],
+            "token_strs": strings,
+        }
+        return json_response(answer)
+
+    async def _llama_cpp(self, request: Request, body: TokenizeRequest, content: str) -> Response:
+        call = TokenizeCall(
+            self._texts(content, "content"),
+            special=bool(body.add_special),
+            pieces=bool(body.with_pieces),
+        )
+        await self._computed(request, body.model, call)
+        tokens: list[Any] = list(call.tokens[0])
+        if body.with_pieces:
+            pieces = call.pieces[0]
+            tokens = [
+                {"id": id, "piece": piece.text} for id, piece in zip(tokens, pieces, strict=True)
+            ]
+        return json_response({"tokens": tokens})
+
+    async def _tei(
+        self, request: Request, body: TokenizeRequest, inputs: str | list[str]
+    ) -> Response:
+        special = body.add_special_tokens is not False
+        call = TokenizeCall(self._texts(inputs, "inputs"), special=special, pieces=True)
+        await self._computed(request, body.model, call)
+        answer = [
+            [
+                {
+                    "id": id,
+                    "text": piece.text,
+                    "special": piece.special,
+                    "start": None if piece.special else piece.start,
+                    "stop": None if piece.special else piece.stop,
+                }
+                for id, piece in zip(tokens, pieces, strict=True)
+            ]
+            for tokens, pieces in zip(call.tokens, call.pieces, strict=True)
+        ]
+        return json_response(answer)
+
+    async def _detokenized(self, request: Request) -> tuple[InstalledModel, DetokenizeCall]:
+        body = decode(_detokenize, await read_body(request, self._limits.max_body_bytes))
+        given = body.tokens or body.token_ids or body.ids
+        if not given:
+            raise ServeError(ErrorCode.EMPTY_INPUT, "tokens must not be empty", param="tokens")
+        lists = [entry for entry in given if isinstance(entry, list)]
+        numbers = [entry for entry in given if isinstance(entry, int)]
+        if lists and numbers:
+            raise _invalid("tokens", "is either a list of ids or a list of lists of ids")
+        call = DetokenizeCall(lists or [numbers])
+        return await self._computed(request, body.model, call), call
+
+    async def _computed(self, request: Request, name: str | None, call: Call) -> InstalledModel:
+        model = self._services.registry.find_or_only(name)
+        with self._services.pool.lease(model) as lane:
+            await unless_gone(request.receive, lane.answer(call))
+        return model
+
+    def _texts(self, given: str | list[str], param: str) -> list[str]:
+        texts = [given] if isinstance(given, str) else given
+        if not texts:
+            raise ServeError(ErrorCode.EMPTY_INPUT, f"{param} must not be empty", param=param)
+        if len(texts) > self._limits.max_inputs:
+            raise ServeError(
+                ErrorCode.TOO_MANY_INPUTS,
+                f"{len(texts)} inputs are more than the {self._limits.max_inputs} allowed",
+                param=param,
+            )
+        longest = max(map(len, texts))
+        if longest > MAX_CHARACTERS:
+            raise ServeError(
+                ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+                f"{param}: {longest} characters are more than {MAX_CHARACTERS}; split the text",
+                param=param,
+            )
+        return texts
+
+
+def _invalid(param: str, why: str) -> ServeError:
+    return ServeError(ErrorCode.INVALID_REQUEST, f"{param}: {why}", param=param)

@@ -1,0 +1,132 @@
+"""A folder of model files into the store: copied, verified, tried, published.
+
+Invariants: only files that the manifest needs are copied, and what was copied is what is checked;
+a model that cannot be loaded here, or that fails its trial, is never published.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from mlx_serve_common.events import JobEvent
+from mlx_serve_common.models import MANIFEST_FILE, FileRecord, InstalledModel, Manifest
+from mlx_serve_worker import weights
+from mlx_serve_worker.inspection import Origin, inspect
+from mlx_serve_worker.names import check_name
+from mlx_serve_worker.repository import MAX_FILES, MAX_JSON_BYTES, MAX_REPOSITORY_BYTES, unfit
+from mlx_serve_worker.store import Store, name_taken
+from mlx_serve_worker.tokenization import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
+from mlx_serve_worker.trial import try_out
+
+IfInstalled = Literal["refuse", "keep", "replace"]
+Report = Callable[[JobEvent], None]
+
+_CHUNK_BYTES = 4 * 1024**2
+_PROGRESS_BYTES = 32 * 1024**2
+_SPARE_BYTES = 64 * 1024**2
+
+
+def install(
+    source: Path, store: Store, origin: Origin, if_installed: IfInstalled, report: Report
+) -> Manifest:
+    """The manifest of the model that is installed in the end."""
+    name = check_name(origin.name)
+    origin = origin._replace(name=name)
+    report(JobEvent(status="resolving", detail=name))
+
+    def on_wait() -> None:
+        report(JobEvent(status="resolving", detail=f"another process is installing {name}"))
+
+    with store.locked(name, on_wait):
+        store.refuse_other_spelling(name)
+        if if_installed != "replace" and (installed := store.installed(name)) is not None:
+            return _kept(installed, origin, if_installed)
+        # Once before copying, so that an unfit folder costs nothing.
+        files = inspect(source, origin).files
+        with store.staging() as staged:
+            records = _copy(source, staged, files, report)
+            report(JobEvent(status="verifying", detail="loading the model"))
+            manifest = _complete(inspect(staged, origin).manifest, records)
+            (staged / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+            try_out(staged, manifest)
+            report(JobEvent(status="verifying", detail="writing to disk"))
+            store.publish(staged, name, replace=if_installed == "replace")
+    return manifest
+
+
+def _kept(installed: InstalledModel, origin: Origin, if_installed: IfInstalled) -> Manifest:
+    manifest = installed.manifest
+    from_elsewhere = None not in (origin.source, manifest.source) and (
+        origin.source != manifest.source
+    )
+    if from_elsewhere:
+        raise name_taken(origin.name, f"comes from {manifest.source}")
+    if if_installed == "refuse":
+        raise name_taken(origin.name)
+    return manifest
+
+
+def _complete(manifest: Manifest, records: dict[str, FileRecord]) -> Manifest:
+    return msgspec.structs.replace(
+        manifest,
+        files=records,
+        size_bytes=sum(record.size for record in records.values()),
+        weights_bytes=sum(
+            record.size for name, record in records.items() if name.endswith(".safetensors")
+        ),
+    )
+
+
+def _copy(source: Path, target: Path, names: list[str], report: Report) -> dict[str, FileRecord]:
+    sizes = {name: (source / name).lstat().st_size for name in names}
+    total = sum(sizes.values())
+    if total > MAX_REPOSITORY_BYTES or len(names) > MAX_FILES:
+        raise unfit(f"the model is too large: {len(names)} files, {total} bytes")
+    if shutil.disk_usage(target).free < total + _SPARE_BYTES:
+        raise OSError(errno.ENOSPC, f"no room for {total} bytes")
+    records: dict[str, FileRecord] = {}
+    done = 0
+    for name in names:
+
+        def on_progress(copied: int, name: str = name, before: int = done) -> None:
+            report(JobEvent(status="copying", detail=name, total=total, completed=before + copied))
+
+        (target / name).parent.mkdir(exist_ok=True)
+        records[name] = _copy_file(source / name, target / name, _limit(name), on_progress)
+        done += records[name].size
+    return records
+
+
+def _limit(name: str) -> int:
+    if name.endswith(".safetensors"):
+        return weights.MAX_FILE_BYTES
+    return MAX_TOKENIZER_BYTES if name.endswith(TOKENIZER_FILE) else MAX_JSON_BYTES
+
+
+def _copy_file(
+    source: Path, target: Path, limit: int, on_progress: Callable[[int], None]
+) -> FileRecord:
+    digest = hashlib.sha256()
+    copied = reported = 0
+    # Not to wait for a pipe, nor follow a link, that took the file's place since it was looked at.
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise unfit(f"{source.name} is not a regular file")
+        while chunk := reader.read(_CHUNK_BYTES):
+            copied += len(chunk)
+            if copied > limit:
+                raise unfit(f"{source.name} is larger than {limit // 1024**2} MiB")
+            digest.update(chunk)
+            writer.write(chunk)
+            if copied - reported >= _PROGRESS_BYTES:
+                on_progress(reported := copied)
+    on_progress(copied)
+    return FileRecord(copied, digest.hexdigest())

@@ -1,0 +1,101 @@
+"""``python -P -m mlx_serve_worker.job import …``: one piece of work on model files, then the end.
+
+Invariants: standard output carries ``JobEvent`` lines and nothing else; the last one tells success
+or the error, and the exit code (0 or 1) agrees with it. What is for developers goes to stderr.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO, NoReturn
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.events import JobEvent, encode_event
+from mlx_serve_common.models import ModelKind
+
+log = logging.getLogger(__name__)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ServeError(ErrorCode.INVALID_REQUEST, message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Arguments(prog="mlx_serve_worker.job", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Arguments)
+    command = commands.add_parser("import", allow_abbrev=False)
+    command.add_argument("--source", type=Path, required=True)
+    command.add_argument("--models-dir", type=Path, required=True)
+    command.add_argument("--name", required=True)
+    command.add_argument("--type", choices=[kind.value for kind in ModelKind])
+    command.add_argument("--source-id")
+    command.add_argument("--exist-ok", action="store_true")
+    command.add_argument("--replace", action="store_true")
+    return parser
+
+
+def _import(arguments: argparse.Namespace, events: BinaryIO) -> JobEvent:
+    # Here, so that a wrong argument is answered without loading MLX.
+    from mlx_serve_worker.inspection import Origin
+    from mlx_serve_worker.installation import IfInstalled, install
+    from mlx_serve_worker.store import Store
+
+    def report(event: JobEvent) -> None:
+        events.write(encode_event(event) + b"\n")
+
+    if_installed: IfInstalled = "refuse"
+    if arguments.replace:
+        if_installed = "replace"
+    elif arguments.exist_ok:
+        if_installed = "keep"
+    kind = None if arguments.type is None else ModelKind(arguments.type)
+    origin = Origin(arguments.name, kind, arguments.source_id)
+    manifest = install(arguments.source, Store(arguments.models_dir), origin, if_installed, report)
+    return JobEvent(status="success", model=manifest.name)
+
+
+def _last_event(events: BinaryIO) -> JobEvent:
+    try:
+        return _import(_parser().parse_args(), events)
+    except ServeError as error:
+        return JobEvent(error=error.message, code=error.code)
+    except OSError as error:
+        log.exception("the job failed")
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        named = f": {Path(error.filename).name}" if isinstance(error.filename, str) else ""
+        return JobEvent(error=f"{reason}{named}", code=ErrorCode.INTERNAL_ERROR)
+    except _Interrupted:
+        return JobEvent(error="the job was interrupted", code=ErrorCode.CANCELLED)
+    except Exception:
+        log.exception("the job failed")
+        return JobEvent(error="an internal error; the log says more", code=ErrorCode.INTERNAL_ERROR)
+
+
+def main() -> int:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, _interrupt)
+    # Libraries that print, in Python or in C, must not print into the events.
+    with os.fdopen(os.dup(1), "wb", buffering=0) as events:
+        os.dup2(2, 1)
+        last = _last_event(events)
+        events.write(encode_event(last) + b"\n")
+    return 0 if last.error is None else 1
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise _Interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())
