@@ -117,6 +117,10 @@ class LimitsConfig(Section, frozen=True):
         Literal["right", "left", "none"],
         Meta(description="Which end of a too long input is cut; none refuses it instead"),
     ] = "right"
+    token_input: Annotated[
+        Literal["cl100k_base", "model"],
+        Meta(description="Whose token ids clients send: OpenAI's cl100k_base or the model's own"),
+    ] = "cl100k_base"
     max_inputs: Annotated[Count, Meta(description="Most inputs in one request")] = 2048
     max_documents: Annotated[Count, Meta(description="Most documents in one rerank request")] = 1024
     max_queue_items: Annotated[

@@ -5,7 +5,8 @@ comes back exactly once, in a result or in ``Rejected``; a worker answers per mi
 ids of one batch may come back in several messages and in any order. There are no acknowledgements.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -82,6 +83,19 @@ class Detokenize(_Message, frozen=True, tag="detokenize"):
 
 Part = Embed | EmbedTokens | Rerank | Tokenize | Detokenize
 """What one call adds to a batch."""
+
+
+_PAYLOAD = {Embed: "texts", EmbedTokens: "tokens", Rerank: "documents", Tokenize: "texts"}
+
+P = TypeVar("P", bound=Part)
+
+
+def select(part: P, positions: Sequence[int]) -> P:
+    """The part with the items at these positions only."""
+    payload = _PAYLOAD.get(type(part), "tokens")
+    items = getattr(part, payload)
+    chosen = {"ids": [part.ids[at] for at in positions], payload: [items[at] for at in positions]}
+    return msgspec.structs.replace(part, **chosen)
 
 
 class Batch(_Message, frozen=True, tag="batch"):

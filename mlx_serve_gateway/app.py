@@ -17,6 +17,9 @@ from mlx_serve_gateway.http.errors import error_response
 from mlx_serve_gateway.http.guard import Guard
 from mlx_serve_gateway.http.health import HealthApi
 from mlx_serve_gateway.http.model_list import ModelsApi
+from mlx_serve_gateway.http.rerank import RerankApi
+from mlx_serve_gateway.http.score import ScoreApi
+from mlx_serve_gateway.http.tokenize import TokenizeApi
 from mlx_serve_gateway.services import Services
 
 log = logging.getLogger(__name__)
@@ -46,10 +49,26 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
 
 def _routes(services: Services) -> list[Route]:
     embeddings = EmbeddingsApi(services)
+    reranking = RerankApi(services)
+    scoring = ScoreApi(services)
+    tokens = TokenizeApi(services)
     models = ModelsApi(services)
     health = HealthApi(services)
     return [
         *_route("POST", "/v1/embeddings", embeddings.create),
+        *_route("POST", "/embed", embeddings.tei),
+        *_route("POST", "/v1/rerank", reranking.rerank),
+        *_route("POST", "/rerank", reranking.rerank),
+        *_route("POST", "/v1/reranking", reranking.rerank),
+        *_route("POST", "/reranking", reranking.rerank),
+        *_route("POST", "/v2/rerank", reranking.rerank_v2),
+        *_route("POST", "/v1/score", scoring.score),
+        *_route("POST", "/score", scoring.score),
+        *_route("POST", "/v1/tokenize", tokens.tokenize),
+        *_route("POST", "/tokenize", tokens.tokenize),
+        *_route("POST", "/v1/detokenize", tokens.detokenize),
+        *_route("POST", "/detokenize", tokens.detokenize_one),
+        *_route("POST", "/decode", tokens.decode),
         *_route("GET", "/v1/models", models.list),
         Route("/v1/models/{id:path}", models.get, methods=["GET"]),
         Route("/", health.root, methods=["GET"]),

@@ -7,20 +7,34 @@ alone before it is rejected, so that only the guilty one is; nothing here knows 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.wire import Batch, Embed, Embedded, Encoding, Rejected, Result
-from mlx_serve_worker.backend import Backend, Prepared
+from mlx_serve_common.wire import (
+    Batch,
+    Detokenize,
+    Detokenized,
+    Embedded,
+    Part,
+    Rejected,
+    Result,
+    Scored,
+    Tokenize,
+    Tokenized,
+    select,
+)
+from mlx_serve_worker.backend import Backend, Output, Prepared, Score
 from mlx_serve_worker.planner import plan
 
 log = logging.getLogger(__name__)
+
+P = TypeVar("P", bound=Part)
+T = TypeVar("T")
 
 
 class Item(NamedTuple):
     id: int
     prepared: Prepared
-    encoding: Encoding
 
 
 class Compute:
@@ -40,9 +54,15 @@ class Compute:
         self._is_cancelled = is_cancelled
 
     def run(self, batch: Batch) -> None:
-        items = [
-            item for part in batch.parts if isinstance(part, Embed) for item in self._prepare(part)
-        ]
+        items: list[Item] = []
+        for part in batch.parts:
+            part = self._without_cancelled(part)
+            if isinstance(part, Tokenize):
+                self._tokenize(part)
+            elif isinstance(part, Detokenize):
+                self._detokenize(part)
+            else:
+                items += [Item(*pair) for pair in self._each(part, self._backend.prepare)]
         groups = plan(
             [item.prepared.length for item in items],
             max_items=self._max_items,
@@ -51,60 +71,83 @@ class Compute:
         for group in groups:
             self._run_group([items[position] for position in group])
 
-    def _prepare(self, part: Embed) -> list[Item]:
-        texts = dict(zip(part.ids, part.texts, strict=True))
-        ids = self._drop_cancelled(part.ids)
-        items: list[Item] = []
-        for id, prepared in zip(ids, self._tokenized([texts[id] for id in ids], part), strict=True):
-            if isinstance(prepared, ServeError):
-                self._emit(Rejected([id], prepared.code, prepared.message))
-            else:
-                items.append(Item(id, prepared, part.encoding))
-        return items
+    def _without_cancelled(self, part: P) -> P:
+        gone = {id for id in part.ids if self._is_cancelled(id)}
+        if not gone:
+            return part
+        self._reject_cancelled(gone)
+        return select(part, [at for at, id in enumerate(part.ids) if id not in gone])
 
-    def _tokenized(self, texts: Sequence[str], part: Embed) -> list[Prepared | ServeError]:
+    def _reject_cancelled(self, ids: set[int]) -> None:
+        self._emit(Rejected(sorted(ids), ErrorCode.CANCELLED, "the caller has left"))
+
+    # --- texts and token ids ---------------------------------------------------------------------
+
+    def _each(
+        self, part: P, convert: Callable[[P], Sequence[T | ServeError]]
+    ) -> list[tuple[int, T]]:
+        """The inputs that could be converted, with their ids; the others are rejected."""
+        good: list[tuple[int, T]] = []
+        for id, converted in zip(part.ids, self._converted(part, convert), strict=True):
+            if isinstance(converted, ServeError):
+                self._emit(Rejected([id], converted.code, converted.message))
+            else:
+                good.append((id, converted))
+        return good
+
+    def _converted(
+        self, part: P, convert: Callable[[P], Sequence[T | ServeError]]
+    ) -> Sequence[T | ServeError]:
+        if not part.ids:
+            return []
         try:
-            return self._backend.prepare(texts, part.truncate)
+            return convert(part)
         except Exception:
-            if len(texts) == 1:
+            if len(part.ids) == 1:
                 log.exception("an input could not be tokenized")
                 return [ServeError(ErrorCode.INFERENCE_FAILED, "the input could not be tokenized")]
-            return [self._tokenized([text], part)[0] for text in texts]
+            alone = [select(part, [position]) for position in range(len(part.ids))]
+            return [self._converted(each, convert)[0] for each in alone]
 
-    def _drop_cancelled(self, ids: Sequence[int]) -> list[int]:
-        gone = [id for id in ids if self._is_cancelled(id)]
-        if gone:
-            self._emit(Rejected(gone, ErrorCode.CANCELLED, "the caller has left"))
-        return [id for id in ids if id not in gone]
+    def _tokenize(self, part: Tokenize) -> None:
+        if good := self._each(part, self._backend.tokenize):
+            self._emit(
+                Tokenized(
+                    ids=[id for id, _ in good],
+                    tokens=[tokens.ids for _, tokens in good],
+                    pieces=[tokens.pieces for _, tokens in good],
+                )
+            )
+
+    def _detokenize(self, part: Detokenize) -> None:
+        if good := self._each(part, self._backend.detokenize):
+            self._emit(Detokenized([id for id, _ in good], [text for _, text in good]))
+
+    # --- forward passes --------------------------------------------------------------------------
 
     def _run_group(self, group: list[Item]) -> None:
-        wanted = set(self._drop_cancelled([item.id for item in group]))
-        group = [item for item in group if item.id in wanted]
+        if gone := {item.id for item in group if self._is_cancelled(item.id)}:
+            self._reject_cancelled(gone)
+            group = [item for item in group if item.id not in gone]
         if not group:
             return
         started = time.perf_counter()
         try:
-            vectors = self._backend.embed(
-                [item.prepared for item in group], [item.encoding for item in group]
-            )
+            outputs = self._backend.forward([item.prepared for item in group])
         except Exception:
             self._on_failure(group)
             return
         compute_s = time.perf_counter() - started
-        good = [(item, vector) for item, vector in zip(group, vectors, strict=True) if vector]
+        good: list[tuple[Item, Output]] = []
+        not_finite: list[Item] = []
+        for item, output in zip(group, outputs, strict=True):
+            if output is None:
+                not_finite.append(item)
+            else:
+                good.append((item, output))
         if good:
-            self._emit(
-                Embedded(
-                    ids=[item.id for item, _ in good],
-                    vectors=[vector for _, vector in good],
-                    token_counts=[item.prepared.length for item, _ in good],
-                    truncated=[item.id for item, _ in good if item.prepared.truncated],
-                    compute_s=compute_s,
-                )
-            )
-        self._on_not_finite(
-            [item for item, vector in zip(group, vectors, strict=True) if not vector], len(group)
-        )
+            self._emit(_result(good, compute_s))
+        self._on_not_finite(not_finite, was_alone=len(group) == 1)
 
     def _on_failure(self, group: list[Item]) -> None:
         log.exception("a forward pass over %d inputs failed", len(group))
@@ -115,10 +158,28 @@ class Compute:
         for item in group:
             self._run_group([item])
 
-    def _on_not_finite(self, bad: list[Item], group_size: int) -> None:
-        if group_size == 1 and bad:
+    def _on_not_finite(self, items: list[Item], *, was_alone: bool) -> None:
+        if items and was_alone:
             message = "the model's output for this input is not finite"
-            self._emit(Rejected([bad[0].id], ErrorCode.INVALID_MODEL_OUTPUT, message))
+            self._emit(Rejected([items[0].id], ErrorCode.INVALID_MODEL_OUTPUT, message))
             return
-        for item in bad:
+        for item in items:
             self._run_group([item])
+
+
+def _result(computed: list[tuple[Item, Output]], compute_s: float) -> Result:
+    ids = [item.id for item, _ in computed]
+    token_counts = [item.prepared.length for item, _ in computed]
+    truncated = [item.id for item, _ in computed if item.prepared.truncated]
+    vectors = [output for _, output in computed if isinstance(output, bytes)]
+    if vectors:
+        return Embedded(ids, vectors, token_counts, truncated, compute_s)
+    scores = [output for _, output in computed if isinstance(output, Score)]
+    return Scored(
+        ids,
+        [score.score for score in scores],
+        [score.raw for score in scores],
+        token_counts,
+        truncated,
+        compute_s,
+    )

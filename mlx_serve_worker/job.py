@@ -21,8 +21,8 @@ from mlx_serve_common.models import ModelKind
 log = logging.getLogger(__name__)
 
 
-class _Interrupted(Exception):
-    pass
+class _Interrupted(BaseException):
+    """Not an Exception, so that nothing on the way takes it for a failure of its own."""
 
 
 class _Arguments(argparse.ArgumentParser):

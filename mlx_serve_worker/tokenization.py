@@ -22,13 +22,16 @@ from mlx_serve_worker.backend import Prepared
 TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 256 * 1024**2
 
-# Characters read of a long text at first, per token that the model takes; ordinary text has 2 to 8.
+# Characters read of a long text, per token that the model takes: ordinary text has 2 to 8. Text with
+# long blanks or words without end is read further, up to a bound, so that a request of a megabyte
+# does not hold up the others.
 _CHARACTERS_PER_TOKEN = 16
 _WIDENING = 4
+_MOST_CHARACTERS_PER_TOKEN = 256
 
 
 class _Read(NamedTuple):
-    """The ids of a text, or of an end of it that has more of them than the model takes."""
+    """The ids of a text, or of the one end of it that was read."""
 
     ids: list[int]
     whole: bool
@@ -96,9 +99,10 @@ class TextTokenizer:
         return self._prompt + (text[-bound:] if from_end else text[:bound])
 
     def _widen(self, text: str, ids: list[int], bound: int, from_end: bool) -> _Read | ServeError:
-        # The word at a cut may be tokenized otherwise than in the whole text. Twice the tokens
-        # that fit keep it far from those that are used; blank or endless words need more text.
-        while bound < len(text) and len(ids) < 2 * self._max_tokens:
+        # The word at a cut may be tokenized otherwise than in the whole text; twice the tokens
+        # that fit keep it far from those that are used.
+        most = min(len(text), self._max_tokens * _MOST_CHARACTERS_PER_TOKEN)
+        while bound < most and len(ids) < 2 * self._max_tokens:
             bound *= _WIDENING
             wider = self._encode_all([self._piece(text, bound, from_end)])[0]
             if isinstance(wider, ServeError):
@@ -108,15 +112,9 @@ class TextTokenizer:
 
     def _fit(self, read: _Read, truncate: Truncate) -> Prepared | ServeError:
         ids = read.ids
-        truncated = len(ids) > self._room
+        truncated = len(ids) > self._room or not read.whole
         if truncated and truncate == "none":
-            count = len(ids) + self._max_tokens - self._room
-            return ServeError(
-                ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-                f"this model's maximum input length is {self._max_tokens} tokens, but the input"
-                f" has {'' if read.whole else 'more than '}{count}",
-                param="input",
-            )
+            return self._too_long(read)
         if truncated:
             ids = self._cut(ids, truncate)
         ids = [*self._prefix, *ids, *self._suffix]
@@ -132,12 +130,21 @@ class TextTokenizer:
             )
         return Prepared(ids, len(ids), truncated)
 
+    def _too_long(self, read: _Read) -> ServeError:
+        count = len(read.ids) + len(self._prefix) + len(self._suffix)
+        found = f"{count} tokens" if read.whole else f"more than {count} tokens, or endless words"
+        return ServeError(
+            ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+            f"this model takes inputs of up to {self._max_tokens} tokens, but the input has {found}",
+            param="input",
+        )
+
     def _cut(self, ids: list[int], truncate: Truncate) -> list[int]:
         if truncate == "right":
             return ids[: self._room]
         # A prompt stays even if the start of the text goes: the model was trained to see it.
         kept = len(self._prompt_ids) if len(self._prompt_ids) < self._room else 0
-        return ids[:kept] + ids[len(ids) - (self._room - kept) :]
+        return ids[:kept] + ids[kept:][kept - self._room :]
 
     def _encode_all(self, texts: list[str]) -> list[list[int] | ServeError]:
         try:

@@ -6,12 +6,14 @@ declared, and the same alone as in a batch with a longer text.
 
 import array
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Manifest
+from mlx_serve_common.wire import Embed
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.backends.encoder import EncoderBackend
 
@@ -27,7 +29,7 @@ def try_out(folder: Path, manifest: Manifest) -> None:
     backend = EncoderBackend(folder)
     backend.load()
     inputs: list[Prepared] = []
-    for prepared in backend.prepare(_TEXTS, "right"):
+    for prepared in backend.prepare(Embed([*range(len(_TEXTS))], list(_TEXTS), "base64", "right")):
         if isinstance(prepared, ServeError):
             raise _failed(prepared.message)
         inputs.append(prepared)
@@ -41,10 +43,10 @@ def try_out(folder: Path, manifest: Manifest) -> None:
             raise _failed("a text has another vector in a batch than alone")
 
 
-def _vectors(backend: EncoderBackend, inputs: list[Prepared]) -> list[array.array[float]]:
-    vectors = []
-    for rendered in backend.embed(inputs, ["base64"] * len(inputs)):
-        if rendered is None:
+def _vectors(backend: EncoderBackend, inputs: list[Prepared]) -> list[Sequence[float]]:
+    vectors: list[Sequence[float]] = []
+    for rendered in backend.forward(inputs):
+        if not isinstance(rendered, bytes):
             raise _failed("its output is not finite")
         vectors.append(array.array("f", base64.b64decode(msgspec.json.decode(rendered, type=str))))
     return vectors

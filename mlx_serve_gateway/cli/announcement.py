@@ -1,7 +1,7 @@
 """What a starting server tells whoever started it: a terminal, or the process that waits for it.
 
-Invariants: at most one announcement is final (not a note); after a final one the pipe is closed,
-and a waiting process that has left changes nothing.
+Invariants: at most one announcement is final; after it the pipe is closed, and a waiting process
+that has left changes nothing.
 """
 
 import os
@@ -17,12 +17,16 @@ from mlx_serve_gateway.cli.output import emit, note
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    kind: Literal["note", "ready", "already_running", "failed"]
+    kind: Literal["note", "logging", "ready", "already_running", "failed"]
     message: str = ""
     pid: int | None = None
     url: str | None = None
     log: str | None = None
     code: int = ExitCode.OK
+
+    @property
+    def is_final(self) -> bool:
+        return self.kind not in ("note", "logging")
 
 
 Tell = Callable[[Announcement], None]
@@ -32,6 +36,8 @@ def tell_terminal(said: Announcement) -> None:
     match said.kind:
         case "note":
             note(said.message)
+        case "logging":
+            pass
         case "ready":
             emit(f"mlx-serve is running (pid {said.pid}) at {said.url}")
             if said.log is not None:
@@ -56,7 +62,7 @@ class Pipe:
             os.write(self._descriptor, msgspec.json.encode(said) + b"\n")
         except OSError:
             self.close()
-        if said.kind != "note":
+        if said.is_final:
             self.close()
 
     def close(self) -> None:

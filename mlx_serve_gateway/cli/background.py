@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlx_serve_common.config import Config
 from mlx_serve_common.paths import log_file
-from mlx_serve_gateway.cli.announcement import Announcement, heard, tell_terminal
+from mlx_serve_gateway.cli.announcement import heard, tell_terminal
 from mlx_serve_gateway.cli.configuration import exit_code_of, make_folder, unusable
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.foreground import open_log
@@ -27,11 +27,7 @@ _LOG_LINES = 15
 def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
     """Spawn ``mlx-serve start`` with these arguments, detached; its exit code."""
     log = log_file(home, config.server.port)
-    make_folder(log.parent)
-    try:
-        output = open_log(log)
-    except OSError as error:
-        raise CommandFailed(unusable(log, error), exit_code_of(error)) from None
+    output = _open(log)
     log_began = os.fstat(output).st_size
     reader, writer = os.pipe()
     child = subprocess.Popen(
@@ -47,32 +43,34 @@ def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
     os.close(output)
     os.close(writer)
     try:
-        final = _await_final(reader, config.limits.drain_timeout + _START_S)
+        for said in heard(reader, config.limits.drain_timeout + _START_S):
+            if said.kind == "logging" and said.log is not None:
+                log, log_began = Path(said.log), 0
+            tell_terminal(said)
+            if said.is_final:
+                return said.code
     except TimeoutError:
         _end(child)
         message = f"the server (pid {child.pid}) was not ready in time and was ended; see {log}"
         raise CommandFailed(message, ExitCode.TEMPORARY) from None
-    except BaseException:
+    except KeyboardInterrupt:
         _end(child)
         raise
     finally:
         os.close(reader)
-    if final is None:
-        raise _ended_without_a_word(child, log, log_began)
-    tell_terminal(final)
-    return final.code
+    raise _ended_without_a_word(child, log, log_began)
 
 
 # -P: a folder named like one of our packages, where the person stands, must not be run.
 _THIS_PROGRAM = (sys.executable, "-P", "-m", "mlx_serve_gateway.cli.main")
 
 
-def _await_final(reader: int, timeout_s: float) -> Announcement | None:
-    for said in heard(reader, timeout_s):
-        if said.kind != "note":
-            return said
-        tell_terminal(said)
-    return None
+def _open(log: Path) -> int:
+    make_folder(log.parent)
+    try:
+        return open_log(log)
+    except OSError as error:
+        raise CommandFailed(unusable(log, error), exit_code_of(error)) from None
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

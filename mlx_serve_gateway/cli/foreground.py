@@ -30,7 +30,8 @@ _OPEN_FILES = 8192
 _FEWEST_OPEN_FILES = 4096
 _POLL_S = 0.05
 # A start waits as long as a drain may take, and this for the process to end.
-_MARGIN_S = 10.0
+_MARGIN_S = 5.0
+_GLANCE_S = 0.5
 
 
 def serve(config: Config, home: Path, tell: Tell, *, detached: bool = False) -> int:
@@ -66,6 +67,7 @@ def _serve(
     log = log_file(home, port) if detached else None
     if log is not None and config.server.port == 0:
         redirect_output(log)
+        tell(Announcement(kind="logging", log=str(log)))
     record = PidRecord(
         **msgspec.structs.asdict(this_process()),
         port=port,
@@ -173,9 +175,8 @@ def _bind(config: Config) -> list[socket.socket]:
 
 def _port_taken(host: str, port: int) -> str:
     try:
-        owner = (
-            f"another mlx-serve (pid {health(local_url(host, port)).pid}) with its own home folder"
-        )
+        pid = health(local_url(host, port), _GLANCE_S).pid
+        owner = f"another mlx-serve (pid {pid}) with its own home folder"
     except NoAnswer:
         owner = "another program"
     return (

@@ -13,11 +13,13 @@ from typing import IO, NoReturn
 
 import msgspec
 
+from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.events import JobEvent, decode_event
 from mlx_serve_common.logs import escape
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.output import emit, note
 from mlx_serve_gateway.cli.progress import progress
+from mlx_serve_gateway.worker_env import worker_environment
 
 _JOB = (sys.executable, "-P", "-m", "mlx_serve_worker.job")
 _END_S = 10.0
@@ -29,6 +31,7 @@ def run_job(arguments: Sequence[str], *, as_json: bool) -> int:
         [*_JOB, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        env=worker_environment(),
         start_new_session=True,
     )
     assert job.stdout is not None
@@ -44,7 +47,8 @@ def run_job(arguments: Sequence[str], *, as_json: bool) -> int:
     finally:
         job.stdout.close()
     if last is not None and last.error is not None:
-        raise CommandFailed(escape(last.error))
+        is_ours = last.code is ErrorCode.INTERNAL_ERROR
+        raise CommandFailed(escape(last.error), ExitCode.INTERNAL if is_ours else ExitCode.FAILED)
     if code != 0 or last is None or last.status != "success":
         raise CommandFailed(f"the job broke down (exit code {code})", ExitCode.INTERNAL)
     return ExitCode.OK

@@ -41,8 +41,10 @@ class Lines:
             return
         stage = stage_text(event)
         tenths = 0
-        if event.total and event.completed:
-            tenths = 100 * event.completed // event.total // _STEP_PERCENT
+        if event.total:
+            # Many small files in one stage: a line for each would say little.
+            stage = event.status
+            tenths = 100 * (event.completed or 0) // event.total // _STEP_PERCENT
         if (stage, tenths) == (self._stage, self._tenths):
             return
         self._stage, self._tenths = stage, tenths

@@ -1,25 +1,55 @@
-"""POST /v1/embeddings."""
+"""POST /v1/embeddings (OpenAI's shape, with Jina's fields and ours) and /embed (TEI's)."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.models import ModelKind
+from mlx_serve_common.fingerprint import index_fingerprint
+from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
+from mlx_serve_common.wire import Encoding, Vocabulary
 from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
 from mlx_serve_gateway.http.answers import computed_headers
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
+from mlx_serve_gateway.http.embedding_input import read_input
+from mlx_serve_gateway.http.prompts import Asked, choose_prompt
+from mlx_serve_gateway.http.truncation import choose_truncation
 from mlx_serve_gateway.services import Services
 
 
-class EmbeddingRequest(msgspec.Struct):
+class EmbeddingRequest(msgspec.Struct, kw_only=True):
     model: str
-    input: str | list[str | int | list[int]]
-    encoding_format: Literal["float", "base64"] | None = None
+    input: str | list[Any] | dict[str, Any]
+    encoding_format: str | None = None
+    dimensions: int | None = None
+    # Jina's names
+    embedding_type: str | list[str] | None = None
+    normalized: bool | None = None
+    late_chunking: bool | None = None
+    task: str | None = None
+    # Voyage's names
+    output_dimension: int | None = None
+    output_dtype: str | None = None
+    truncation: bool | None = None
+    # ours
+    truncate: bool | str | None = None
+    input_type: str | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    token_input: Vocabulary | None = None
+
+
+class TeiEmbedRequest(msgspec.Struct, kw_only=True):
+    inputs: str | list[Any]
+    model: str | None = None
+    truncate: bool | None = None
+    truncation_direction: str | None = None
+    normalize: bool = True
+    prompt_name: str | None = None
     dimensions: int | None = None
 
 
@@ -29,6 +59,7 @@ class EmbeddingUsage(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(EmbeddingRequest)
+_tei_decoder = msgspec.json.Decoder(TeiEmbedRequest)
 
 
 class EmbeddingsApi:
@@ -39,45 +70,81 @@ class EmbeddingsApi:
     async def create(self, request: Request) -> Response:
         body = decode(_decoder, await read_body(request, self._limits.max_body_bytes))
         model = self._services.registry.find_kind(body.model, ModelKind.EMBEDDING)
-        texts = _texts(body.input, self._limits.max_inputs)
-        if body.dimensions is not None and body.dimensions != model.manifest.dimensions:
-            raise ServeError(
-                ErrorCode.UNSUPPORTED_PARAMETER,
-                f"dimensions: this model gives {model.manifest.dimensions} dimensions only",
-                param="dimensions",
-            )
-        encoding = body.encoding_format or "float"
-        call = EmbedCall(texts, EmbedOptions(encoding=encoding, truncate=self._limits.truncate))
+        vocabulary = body.token_input or self._limits.token_input
+        given = read_input(body.input, vocabulary, self._limits.max_inputs)
+        if body.late_chunking:
+            raise _unsupported("late_chunking", "is not supported; send the chunks as inputs")
+        asked = body.truncation if body.truncate is None else body.truncate
+        options = EmbedOptions(
+            encoding=_encoding(body),
+            truncate=choose_truncation(asked, self._limits.truncate),
+            prompt=_prompt(body, model.manifest),
+            dimensions=_dimensions(body.dimensions or body.output_dimension, model.manifest),
+            normalize=body.normalized,
+        )
+        call = EmbedCall(given.inputs, options, given.vocabulary)
+        await self._compute(request, model, call)
+        return _answer(_openai(call, model.name), call, model.manifest)
+
+    async def tei(self, request: Request) -> Response:
+        """The vectors alone, as text-embeddings-inference gives them."""
+        body = decode(_tei_decoder, await read_body(request, self._limits.max_body_bytes))
+        model = self._services.registry.find_or_only(body.model, ModelKind.EMBEDDING)
+        given = read_input(body.inputs, "model", self._limits.max_inputs)
+        asked = body.truncation_direction if body.truncate else body.truncate
+        options = EmbedOptions(
+            truncate=choose_truncation(
+                body.truncate if asked is None else asked, self._limits.truncate
+            ),
+            prompt=choose_prompt(Asked(prompt_name=body.prompt_name), model.manifest),
+            dimensions=_dimensions(body.dimensions, model.manifest),
+            normalize=body.normalize,
+        )
+        call = EmbedCall(given.inputs, options)
+        await self._compute(request, model, call)
+        return _answer([b"[", b",".join(call.vectors), b"]"], call, model.manifest)
+
+    async def _compute(self, request: Request, model: InstalledModel, call: EmbedCall) -> None:
         with self._services.pool.lease(model) as lane:
             await unless_gone(request.receive, lane.answer(call))
-        return Response(
-            b"".join(_rendered(call, model.name)),
-            headers=computed_headers(call.compute_s, call.truncated),
-            media_type="application/json",
-        )
 
 
-def _texts(given: str | list[Any], max_inputs: int) -> list[str]:
-    texts = [given] if isinstance(given, str) else given
-    if not texts:
-        raise ServeError(ErrorCode.EMPTY_INPUT, "input must not be an empty list", param="input")
-    if len(texts) > max_inputs:
+def _encoding(body: EmbeddingRequest) -> Encoding:
+    for name in ("encoding_format", "embedding_type", "output_dtype"):
+        asked = getattr(body, name)
+        if isinstance(asked, list) and len(asked) == 1:
+            asked = asked[0]
+        if asked == "base64" or asked == "float":
+            return asked  # type: ignore[no-any-return]
+        if asked is not None:
+            raise _unsupported(name, "is float or base64")
+    return "float"
+
+
+def _prompt(body: EmbeddingRequest, manifest: Manifest) -> str | None:
+    asked = Asked(
+        prompt=body.prompt,
+        prompt_name=body.prompt_name,
+        input_type=body.input_type,
+        task=body.task,
+    )
+    return choose_prompt(asked, manifest)
+
+
+def _dimensions(asked: int | None, manifest: Manifest) -> int | None:
+    native = manifest.dimensions
+    if asked is None or asked == native:
+        return None
+    if asked < 1 or (native is not None and asked > native):
         raise ServeError(
-            ErrorCode.TOO_MANY_INPUTS,
-            f"{len(texts)} inputs are more than the {max_inputs} allowed in one request",
-            param="input",
+            ErrorCode.INVALID_REQUEST,
+            f"dimensions: {asked} is not between 1 and {native}, which this model gives",
+            param="dimensions",
         )
-    if not all(isinstance(text, str) for text in texts):
-        raise ServeError(
-            ErrorCode.UNSUPPORTED_PARAMETER,
-            "input: token ids are not accepted, send the text itself "
-            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))",
-            param="input",
-        )
-    return texts
+    return asked
 
 
-def _rendered(call: EmbedCall, model: str) -> Iterator[bytes]:
+def _openai(call: EmbedCall, model: str) -> Iterator[bytes]:
     """The answer around vectors that the worker has rendered: bytes are joined, nothing parsed."""
     yield b'{"object":"list","data":['
     for index, vector in enumerate(call.vectors):
@@ -88,3 +155,18 @@ def _rendered(call: EmbedCall, model: str) -> Iterator[bytes]:
     if call.truncated:
         yield b',"truncated_inputs":%d' % call.truncated
     yield b"}"
+
+
+def _answer(body: Iterator[bytes] | list[bytes], call: EmbedCall, manifest: Manifest) -> Response:
+    headers = computed_headers(call.compute_s, call.truncated)
+    headers["x-index-fingerprint"] = index_fingerprint(
+        manifest,
+        prompt=call.options.prompt,
+        dimensions=call.options.dimensions,
+        normalize=call.options.normalize,
+    )
+    return Response(b"".join(body), headers=headers, media_type="application/json")
+
+
+def _unsupported(param: str, why: str) -> ServeError:
+    return ServeError(ErrorCode.UNSUPPORTED_PARAMETER, f"{param}: {why}", param=param)

@@ -15,10 +15,10 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Manifest, ManifestError, read_manifest
-from mlx_serve_common.wire import Encoding, Truncate
+from mlx_serve_common.wire import Detokenize, Embed, EmbedTokens, Rerank, Tokenize
 from mlx_serve_worker import architectures, device, weights
 from mlx_serve_worker.architectures import Encoder
-from mlx_serve_worker.backend import Prepared
+from mlx_serve_worker.backend import Output, Prepared, Tokens, VectorWish
 from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.rendering import render_rows
 from mlx_serve_worker.tokenization import TextTokenizer
@@ -71,12 +71,23 @@ class EncoderBackend:
     def memory_bytes(self) -> int:
         return mx.get_active_memory() + mx.get_cache_memory()
 
-    def prepare(self, texts: Sequence[str], truncate: Truncate) -> list[Prepared | ServeError]:
-        return self._tokenizer.prepare(texts, truncate)
+    def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
+        if not isinstance(part, Embed):
+            raise NotImplementedError
+        wish = VectorWish(part.encoding, part.dimensions, part.normalize)
+        return [
+            read if isinstance(read, ServeError) else msgspec.structs.replace(read, wish=wish)
+            for read in self._tokenizer.prepare(part.texts, part.truncate)
+        ]
 
-    def embed(
-        self, inputs: Sequence[Prepared], encodings: Sequence[Encoding]
-    ) -> list[bytes | None]:
+    def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
+        raise NotImplementedError
+
+    def detokenize(self, part: Detokenize) -> list[str | ServeError]:
+        raise NotImplementedError
+
+    def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
+        encodings = [prepared.wish.encoding for prepared in inputs if prepared.wish]
         lengths = [prepared.length for prepared in inputs]
         longest = max(lengths)
         # Any id will do as padding: the mask hides it, and 0 is in every vocabulary.
@@ -90,7 +101,7 @@ class EncoderBackend:
         vectors = self._pipeline(hidden, lengths, self._tokenizer.prompt_tokens)
         finite = mx.isfinite(vectors).all(axis=-1)
         mx.eval(vectors, finite)
-        return render_rows(vectors, encodings, cast(list[bool], finite.tolist()))
+        return [*render_rows(vectors, encodings, cast(list[bool], finite.tolist()))]
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

@@ -20,8 +20,16 @@ from typing import Any
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.wire import Encoding, Truncate
-from mlx_serve_worker.backend import Prepared
+from mlx_serve_common.wire import (
+    Detokenize,
+    Embed,
+    EmbedTokens,
+    Encoding,
+    Rerank,
+    Tokenize,
+    Truncate,
+)
+from mlx_serve_worker.backend import Output, Prepared, Score, Tokens, VectorWish
 
 DIMENSIONS = 8
 
@@ -56,27 +64,41 @@ class FakeBackend:
         while self._options.never_ready:
             time.sleep(3600)
 
-    def prepare(self, texts: Sequence[str], truncate: Truncate) -> list[Prepared | ServeError]:
-        return [self._prepared(text, truncate) for text in texts]
+    def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
+        if isinstance(part, EmbedTokens):
+            texts = [" ".join(map(str, ids)) for ids in part.tokens]
+        else:
+            texts = part.texts if isinstance(part, Embed) else part.documents
+        wish = None if isinstance(part, Rerank) else VectorWish(part.encoding)
+        return [self._prepared(text, part.truncate, wish) for text in texts]
 
-    def _prepared(self, text: str, truncate: Truncate) -> Prepared | ServeError:
+    def _prepared(
+        self, text: str, truncate: Truncate, wish: VectorWish | None
+    ) -> Prepared | ServeError:
         length = len(text.split()) + 2
         if length > self._options.max_tokens and truncate == "none":
             return ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, f"{length} tokens are too many")
-        if length > self._options.max_tokens:
-            return Prepared(text, self._options.max_tokens, True)
-        return Prepared(text, length, False)
+        fitting = min(length, self._options.max_tokens)
+        return Prepared(text, fitting, fitting < length, wish)
 
-    def embed(
-        self, inputs: Sequence[Prepared], encodings: Sequence[Encoding]
-    ) -> list[bytes | None]:
+    def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
         time.sleep(self._options.step_s)
         if self._options.garbage:
             return [7 for _ in inputs]  # type: ignore[misc]
-        return [
-            _obey(prepared.token_ids) and render(vector(prepared.token_ids), encoding)
-            for prepared, encoding in zip(inputs, encodings, strict=True)
-        ]
+        return [_output(prepared) if _obey(prepared.token_ids) else None for prepared in inputs]
+
+    def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
+        return [Tokens(list(text.encode()), []) for text in part.texts]
+
+    def detokenize(self, part: Detokenize) -> list[str | ServeError]:
+        return [bytes(ids).decode() for ids in part.tokens]
+
+
+def _output(prepared: Prepared) -> Output:
+    values = vector(prepared.token_ids)
+    if prepared.wish is None:
+        return Score(values[0], values[1])
+    return render(values, prepared.wish.encoding)
 
 
 def vector(text: str) -> list[float]:
@@ -90,10 +112,10 @@ def render(values: list[float], encoding: Encoding) -> bytes:
     return msgspec.json.encode(base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode())
 
 
-def _obey(text: str) -> bytes:
-    """Do what the words in the text say; an empty answer stands for a vector that is not finite."""
+def _obey(text: str) -> bool:
+    """Do what the words in the text say; whether the output is finite."""
     if "__nan__" in text:
-        return b""
+        return False
     if "__raise__" in text:
         raise RuntimeError("asked to raise")
     if "__raise_base__" in text:
@@ -111,4 +133,4 @@ def _obey(text: str) -> bytes:
     if found := re.search(r"__stderr:(\d+)__", text):
         for _ in range(int(found[1])):
             sys.stderr.write("x" * 1023 + "\n")
-    return b"\0"
+    return True

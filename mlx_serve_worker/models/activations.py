@@ -38,9 +38,11 @@ def _polynomial(x: mx.array, coefficients: tuple[float, ...]) -> mx.array:
 
 
 def _gelu_by_polynomials(x: mx.array) -> mx.array:
-    t = mx.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
+    wide = x.astype(mx.float32)
+    t = mx.clip(wide, -_ERF_LIMIT, _ERF_LIMIT)
     square = t * t
-    return x * (0.5 + t * _polynomial(square, _ERF_P) / _polynomial(square, _ERF_Q))
+    half_erf = t * _polynomial(square, _ERF_P) / _polynomial(square, _ERF_Q)
+    return (wide * (0.5 + half_erf)).astype(x.dtype)
 
 
 def _gelu_by_erf(x: mx.array) -> mx.array:

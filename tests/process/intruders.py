@@ -1,4 +1,4 @@
-"""What may lie where a pid file should: leftovers, accidents, and attempts to misuse the command."""
+"""What may lie where a pid file should: leftovers, accidents, attempts to misuse the command."""
 
 import os
 import socket

@@ -42,7 +42,9 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "batch": {"max_batch_size": 32, "max_wait_ms": 0, "max_batch_tokens": "auto"},
     "limits": {
         "truncate": "right",
+        "token_input": "cl100k_base",
         "max_inputs": 2048,
+        "max_documents": 1024,
         "max_queue_items": 4096,
         "max_body_bytes": 8388608,
         "request_timeout": 120,

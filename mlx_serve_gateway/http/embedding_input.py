@@ -1,0 +1,75 @@
+"""The shapes in which clients send what is to be embedded, made one: texts, or lists of token ids.
+
+Token ids are the trap: LangChain sends ids of OpenAI's cl100k_base whatever the model, others mean
+the model's own. ``token_input`` in a request, or ``limits.token_input``, says which.
+"""
+
+from typing import Any, NamedTuple
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import Vocabulary
+
+Given = str | list[Any] | dict[str, Any]
+
+_KINDS = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
+# What fits the 32 bits that tokenizers use; the worker knows the real size of the vocabulary.
+_LARGEST_ID = 2**32 - 1
+
+
+class EmbeddingInput(NamedTuple):
+    inputs: list[str] | list[list[int]]
+    vocabulary: Vocabulary
+
+
+def read_input(given: Given, vocabulary: Vocabulary, max_inputs: int) -> EmbeddingInput:
+    inputs = _one_kind(given)
+    if not inputs:
+        raise ServeError(ErrorCode.EMPTY_INPUT, "input must not be an empty list", param="input")
+    if len(inputs) > max_inputs:
+        raise ServeError(
+            ErrorCode.TOO_MANY_INPUTS,
+            f"{len(inputs)} inputs are more than the {max_inputs} allowed in one request",
+            param="input",
+        )
+    return EmbeddingInput(inputs, vocabulary)
+
+
+def _one_kind(given: Given) -> list[str] | list[list[int]]:
+    if isinstance(given, str):
+        return [given]
+    entries: list[Any] = [given] if isinstance(given, dict) else given
+    if all(isinstance(entry, str) for entry in entries):
+        return entries
+    if all(isinstance(entry, str | dict) for entry in entries):
+        return [_text(entry) for entry in entries]
+    if all(_is_id(entry) for entry in entries):
+        return [_ids(entries)]
+    if all(isinstance(entry, list) for entry in entries):
+        return [_ids(entry) for entry in entries]
+    raise _invalid(f"is {_KINDS}, not a mixture or anything else")
+
+
+def _text(entry: str | dict[str, Any]) -> str:
+    text = entry if isinstance(entry, str) else entry.get("text")
+    if not isinstance(text, str):
+        raise _invalid('an object needs a "text"; images and audio are not supported')
+    return text
+
+
+def _ids(entries: list[Any]) -> list[int]:
+    if not entries:
+        raise ServeError(ErrorCode.EMPTY_INPUT, "a list of token ids is empty", param="input")
+    for entry in entries:
+        if not _is_id(entry):
+            raise _invalid(f"is {_KINDS}")
+        if not 0 <= entry <= _LARGEST_ID:
+            raise _invalid(f"{entry} is no token id")
+    return entries
+
+
+def _is_id(entry: Any) -> bool:
+    return isinstance(entry, int) and not isinstance(entry, bool)
+
+
+def _invalid(why: str) -> ServeError:
+    return ServeError(ErrorCode.INVALID_REQUEST, f"input: {why}", param="input")

@@ -1,0 +1,43 @@
+"""Activation functions against their definitions."""
+
+import math
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker.models import activations
+
+pytestmark = pytest.mark.engine
+
+X = np.concatenate([np.linspace(-40, 40, 20001), [-5.4, 5.4, 0.0, 1e-30, 1e30]]).astype(np.float32)
+
+
+def exact_gelu(x: float) -> float:
+    return 0.5 * x * math.erfc(-x / math.sqrt(2))
+
+
+def test_gelu_by_polynomials_is_as_exact_as_by_erf() -> None:
+    exact = np.array([exact_gelu(float(x)) for x in X])
+    allowed = 1.3e-6 * np.maximum(1, np.abs(exact) / 8)
+    for kind in (activations._gelu_by_polynomials, activations._gelu_by_erf):
+        assert (np.abs(np.array(kind(mx.array(X))) - exact) <= allowed).all(), kind
+
+
+def test_gelu_in_half_precision_is_finite() -> None:
+    x = mx.array(np.linspace(-100, 100, 2001), dtype=mx.float16)
+    difference = activations._gelu_by_polynomials(x) - activations._gelu_by_erf(x)
+    assert mx.abs(difference).max().item() < 0.1
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_new", "quick_gelu", "relu", "silu", "tanh"])
+def test_activation_leaves_large_values_finite(name: str) -> None:
+    assert mx.isfinite(activations.activation(name)(mx.array([-1e4, 1e4]))).all().item()
+
+
+def test_unknown_activations_are_refused() -> None:
+    for look_up in (activations.activation, activations.torch_activation):
+        with pytest.raises(ServeError) as refused:
+            look_up("os.system")
+        assert refused.value.code is ErrorCode.INVALID_MODEL
