@@ -22,9 +22,9 @@ from mlx_serve_worker.backend import Prepared
 TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 256 * 1024**2
 
-# Characters read of a long text, per token that the model takes: ordinary text has 2 to 8. Text with
-# long blanks or words without end is read further, up to a bound, so that a request of a megabyte
-# does not hold up the others.
+# Characters read of a long text, per token that the model takes: ordinary text has 2 to 8. Text
+# with long blanks or words without end is read further, up to a bound, so that one request of a
+# megabyte does not hold up the others.
 _CHARACTERS_PER_TOKEN = 16
 _WIDENING = 4
 _MOST_CHARACTERS_PER_TOKEN = 256
@@ -135,7 +135,7 @@ class TextTokenizer:
         found = f"{count} tokens" if read.whole else f"more than {count} tokens, or endless words"
         return ServeError(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-            f"this model takes inputs of up to {self._max_tokens} tokens, but the input has {found}",
+            f"this model takes up to {self._max_tokens} tokens, but the input has {found}",
             param="input",
         )
 

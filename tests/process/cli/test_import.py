@@ -110,10 +110,9 @@ def test_what_the_job_is_told(cli: CommandLine, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_a_real_model(cli: CommandLine, tmp_path: Path) -> None:
-    from tests.engine.tiny import LAYOUTS, write
+    from tests.engine.tiny import LAYOUTS, build
 
-    source = tmp_path / "tiny"
-    write(source, LAYOUTS["mean"])
+    source = build(LAYOUTS["mean"], tmp_path / "tiny")
     imported = cli.run("import", str(source), "--name", "작은-모델", "--type", "embedding")
     assert imported.returncode == 0, imported
     assert imported.stderr.splitlines()[-1] == "success 작은-모델"

@@ -115,10 +115,10 @@ def test_requests_in_flight_are_finished(cli: CommandLine) -> None:
     assert running.status() == 200
 
 
-def test_stopping_twice_does_not_cut_the_drain_short(cli: CommandLine) -> None:
+def test_stopping_twice_does_not_cut_the_drain_short(cli: CommandLine, free_port: int) -> None:
     # Longer than the second stop may wait for an answer from the port.
     cli.install_fake("slow", step_s=3.5)
-    port = cli.start()
+    port = cli.start("--port", str(free_port))
     log = cli.home / "logs" / f"mlx-serve-{port}.log"
     running = Running(port, "slow", "text")
     first = cli.spawn("stop", "--port", str(port))
