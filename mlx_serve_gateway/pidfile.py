@@ -98,6 +98,8 @@ class Watch:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError:
+            return False  # A file system without locks, on which no server can have started.
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return False
 

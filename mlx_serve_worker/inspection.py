@@ -18,7 +18,7 @@ from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.families import family
 from mlx_serve_worker.modules import MODULES_FILE, Modules, read_modules, transformer_folder
 from mlx_serve_worker.repository import Repository, unfit
-from mlx_serve_worker.tokenization import TOKENIZER_FILE
+from mlx_serve_worker.tokenizer_file import TOKENIZER_FILE
 from mlx_serve_worker.transformer_settings import (
     PROMPTS_FILE,
     read_prompts,

@@ -22,7 +22,7 @@ from mlx_serve_worker.inspection import Origin, inspect
 from mlx_serve_worker.names import check_name
 from mlx_serve_worker.repository import MAX_FILES, MAX_JSON_BYTES, MAX_REPOSITORY_BYTES, unfit
 from mlx_serve_worker.store import Store, name_taken
-from mlx_serve_worker.tokenization import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
+from mlx_serve_worker.tokenizer_file import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
 from mlx_serve_worker.trial import try_out
 
 IfInstalled = Literal["refuse", "keep", "replace"]

@@ -29,12 +29,14 @@ class Pipeline:
             raise ServeError(ErrorCode.INVALID_MODEL, "the model's first step is not a pooling")
         self._pooling = steps[0]
         self.dimensions = width * len(self._pooling.modes)
-        self._transforms = [self._transform(step, folder) for step in steps[1:]]
+        self.normalizes = isinstance(steps[-1], Normalize)
+        rest = steps[1:-1] if self.normalizes else steps[1:]
+        self._transforms = [self._transform(step, folder) for step in rest]
 
     def _transform(self, step: Step, folder: Path) -> _Transform:
         match step:
             case Normalize():
-                return _normalized
+                return normalized
             case Dense():
                 layer, self.dimensions = _load_dense(step, folder, self.dimensions)
                 return layer
@@ -42,10 +44,13 @@ class Pipeline:
                 raise ServeError(ErrorCode.INVALID_MODEL, "the model pools twice")
 
     def __call__(
-        self, hidden: mx.array, lengths: Sequence[int], prompt_tokens: int = 0
+        self, hidden: mx.array, lengths: Sequence[int], prompt_tokens: Sequence[int]
     ) -> mx.array:
-        """``hidden`` is (texts, tokens, width), right-padded; returns (texts, dimensions)."""
-        skipped = 0 if self._pooling.include_prompt else prompt_tokens
+        """(texts, tokens, width), right-padded, to (texts, dimensions).
+
+        The last step is left to the caller if it is to normalize: see ``normalizes``.
+        """
+        skipped = [0] * len(lengths) if self._pooling.include_prompt else prompt_tokens
         pooled = pool(hidden.astype(mx.float32), self._pooling.modes, lengths, skipped)
         for transform in self._transforms:
             pooled = transform(pooled)
@@ -53,12 +58,15 @@ class Pipeline:
 
 
 def pool(
-    hidden: mx.array, modes: Sequence[PoolingMode], lengths: Sequence[int], skipped: int = 0
+    hidden: mx.array,
+    modes: Sequence[PoolingMode],
+    lengths: Sequence[int],
+    skipped: Sequence[int],
 ) -> mx.array:
     """Concatenate ``modes`` over the tokens from ``skipped`` to the length of each text."""
     positions = mx.arange(hidden.shape[1])[None, :]
-    ends = mx.array(list(lengths))[:, None]
-    mask = ((positions >= skipped) & (positions < ends))[..., None]
+    starts, ends = (mx.array(list(bounds))[:, None] for bounds in (skipped, lengths))
+    mask = ((positions >= starts) & (positions < ends))[..., None]
     pooled = [_POOLED[mode](hidden, mask) for mode in modes]
     return pooled[0] if len(pooled) == 1 else mx.concatenate(pooled, axis=-1)
 
@@ -112,7 +120,7 @@ _POOLED: dict[PoolingMode, Callable[[mx.array, mx.array], mx.array]] = {
 }
 
 
-def _normalized(x: mx.array) -> mx.array:
+def normalized(x: mx.array) -> mx.array:
     norms = mx.sqrt((x * x).sum(axis=-1, keepdims=True))
     return x / mx.maximum(norms, _SMALLEST_NORM)
 

@@ -1,11 +1,12 @@
 """Text encoders on MLX: texts in, rendered vectors out.
 
 Invariants: the manifest decides everything, nothing is guessed from the model's files; one call of
-``embed`` is one forward pass; imports neither transformers nor mlx_lm, so that a worker starts in
-a fraction of a second.
+``forward`` is one forward pass; imports neither transformers nor mlx_lm, so that a worker starts
+in a fraction of a second.
 """
 
 import stat
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -19,9 +20,10 @@ from mlx_serve_common.wire import Detokenize, Embed, EmbedTokens, Rerank, Tokeni
 from mlx_serve_worker import architectures, device, weights
 from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.backend import Output, Prepared, Tokens, VectorWish
-from mlx_serve_worker.pooling import Pipeline
+from mlx_serve_worker.pooling import Pipeline, normalized
 from mlx_serve_worker.rendering import render_rows
 from mlx_serve_worker.tokenization import TextTokenizer
+from mlx_serve_worker.tokenizer_file import load_tokenizer
 
 
 class EncoderBackend:
@@ -42,6 +44,11 @@ class EncoderBackend:
     def batch_tokens(self) -> int:
         return device.current().batch_tokens
 
+    def memory_bytes(self) -> int:
+        return mx.get_active_memory() + mx.get_cache_memory()
+
+    # --- loading ---------------------------------------------------------------------------------
+
     def load(self) -> None:
         try:
             manifest = read_manifest(self._path)
@@ -52,8 +59,12 @@ class EncoderBackend:
         folder = self._path / manifest.transformer_folder
         architecture = architectures.find(manifest.architecture)
         self._encoder = architecture.build(_read_config(folder / "config.json"))
-        _check_limits(self._encoder, manifest)
-        self._tokenizer = TextTokenizer.load(folder, manifest, vocab_size=self._encoder.vocab_size)
+        self._tokenizer = TextTokenizer(
+            load_tokenizer(folder, manifest),
+            vocab_size=self._encoder.vocab_size,
+            max_tokens=_max_tokens(self._encoder, manifest),
+            default_prompt=manifest.prompts.get(manifest.default_prompt or "", ""),
+        )
         weights.load(
             self._encoder,
             weights.weight_files(folder),
@@ -68,26 +79,69 @@ class EncoderBackend:
                 f" {self._pipeline.dimensions}",
             )
 
-    def memory_bytes(self) -> int:
-        return mx.get_active_memory() + mx.get_cache_memory()
+    # --- texts and token ids ---------------------------------------------------------------------
 
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
-        if not isinstance(part, Embed):
-            raise NotImplementedError
+        if isinstance(part, Rerank):
+            message = "this is an embedding model; it does not score documents"
+            return [ServeError(ErrorCode.MODEL_TYPE_MISMATCH, message) for _ in part.ids]
+        if error := self._refused(part):
+            return [error for _ in part.ids]
         wish = VectorWish(part.encoding, part.dimensions, part.normalize)
+        if isinstance(part, Embed):
+            prepared = self._tokenizer.prepare(part.texts, part.truncate, part.prompt)
+        else:
+            prepared = self._tokenizer.prepare_ids(part.tokens, part.truncate, part.prompt)
         return [
-            read if isinstance(read, ServeError) else msgspec.structs.replace(read, wish=wish)
-            for read in self._tokenizer.prepare(part.texts, part.truncate)
+            item if isinstance(item, ServeError) else msgspec.structs.replace(item, wish=wish)
+            for item in prepared
         ]
 
+    def _refused(self, part: Embed | EmbedTokens) -> ServeError | None:
+        native = self._pipeline.dimensions
+        if part.dimensions is not None and not 0 < part.dimensions <= native:
+            return ServeError(
+                ErrorCode.INVALID_REQUEST,
+                f"this model gives {native} dimensions; {part.dimensions} cannot be had of them",
+                param="dimensions",
+            )
+        if isinstance(part, EmbedTokens) and part.vocabulary != "model":
+            return ServeError(
+                ErrorCode.INVALID_REQUEST,
+                f"token ids of {part.vocabulary} cannot be read here; send text"
+                " (LangChain: check_embedding_ctx_length=False)",
+                param="input",
+            )
+        return None
+
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
-        raise NotImplementedError
+        return [
+            self._tokenizer.tokenize(text, special=part.special, pieces=part.pieces)
+            for text in part.texts
+        ]
 
     def detokenize(self, part: Detokenize) -> list[str | ServeError]:
-        raise NotImplementedError
+        return [self._tokenizer.detokenize(ids) for ids in part.tokens]
+
+    # --- forward passes --------------------------------------------------------------------------
 
     def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
-        encodings = [prepared.wish.encoding for prepared in inputs if prepared.wish]
+        pooled = self._pool(inputs)
+        outputs: list[Output | None] = [None] * len(inputs)
+        for (dimensions, unit), rows in self._by_wish(inputs).items():
+            vectors = pooled if len(rows) == len(inputs) else pooled[mx.array(rows)]
+            vectors = vectors[:, :dimensions]
+            if unit:
+                vectors = normalized(vectors)
+            finite = mx.isfinite(vectors).all(axis=-1)
+            mx.eval(vectors, finite)
+            encodings = [_wish(inputs[row]).encoding for row in rows]
+            rendered = render_rows(vectors, encodings, cast(list[bool], finite.tolist()))
+            for row, value in zip(rows, rendered, strict=True):
+                outputs[row] = value
+        return outputs
+
+    def _pool(self, inputs: Sequence[Prepared]) -> mx.array:
         lengths = [prepared.length for prepared in inputs]
         longest = max(lengths)
         # Any id will do as padding: the mask hides it, and 0 is in every vocabulary.
@@ -98,10 +152,24 @@ class EncoderBackend:
         if min(lengths) < longest:
             mask = mx.arange(longest)[None, :] < mx.array(lengths)[:, None]
         hidden = self._encoder(token_ids, mask)
-        vectors = self._pipeline(hidden, lengths, self._tokenizer.prompt_tokens)
-        finite = mx.isfinite(vectors).all(axis=-1)
-        mx.eval(vectors, finite)
-        return [*render_rows(vectors, encodings, cast(list[bool], finite.tolist()))]
+        return self._pipeline(hidden, lengths, [prepared.prompt_tokens for prepared in inputs])
+
+    def _by_wish(self, inputs: Sequence[Prepared]) -> dict[tuple[int | None, bool], list[int]]:
+        """Rows by how many dimensions are wanted, and whether of unit length."""
+        groups: dict[tuple[int | None, bool], list[int]] = defaultdict(list)
+        for row, prepared in enumerate(inputs):
+            wish = _wish(prepared)
+            unit = wish.normalize
+            if unit is None:
+                # A shortened vector is scaled again, as OpenAI does.
+                unit = self._pipeline.normalizes or wish.dimensions is not None
+            groups[wish.dimensions, unit].append(row)
+        return groups
+
+
+def _wish(prepared: Prepared) -> VectorWish:
+    assert prepared.wish is not None, "prepare() gives a wish to every input"
+    return prepared.wish
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
@@ -124,7 +192,7 @@ def _read_config(path: Path) -> dict[str, object]:
         raise ServeError(ErrorCode.INVALID_MODEL, "config.json cannot be read") from None
 
 
-def _check_limits(encoder: Encoder, manifest: Manifest) -> None:
+def _max_tokens(encoder: Encoder, manifest: Manifest) -> int:
     # MLX reads beyond the end of a table of positions without an error.
     if manifest.max_tokens is None or not 0 < manifest.max_tokens <= encoder.positions:
         raise ServeError(
@@ -132,3 +200,4 @@ def _check_limits(encoder: Encoder, manifest: Manifest) -> None:
             f"the manifest allows {manifest.max_tokens} tokens, the model has"
             f" {encoder.positions} positions",
         )
+    return manifest.max_tokens

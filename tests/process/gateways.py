@@ -1,0 +1,215 @@
+"""A real gateway over a store of fake models, and what it leaves behind when it ends."""
+
+import http.client
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+import psutil
+
+import mlx_serve_gateway
+from mlx_serve_common.config import Config, ModelsConfig, ServerConfig
+from mlx_serve_worker.backends.fake import vector
+from tests.process.waiting import until
+from tests.store import ModelStore
+
+SOURCE = Path(mlx_serve_gateway.__file__).parent.parent
+LIMIT_S = 30.0
+GONE_S = 1.0
+"""How soon after a gateway's end nothing of it may be left."""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    took_s: float
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error's code; it has to be one, in OpenAI's envelope."""
+        error = self.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert self.json["detail"] == error["message"]
+        assert "Traceback" not in error["message"]
+        return str(error["code"])
+
+    @property
+    def param(self) -> Any:
+        return self.json["error"]["param"]
+
+    def vectors(self) -> list[list[float]]:
+        assert self.status == 200, self
+        return [item["embedding"] for item in self.json["data"]]
+
+
+class Gateway:
+    """A context manager: leaving it stops the gateway and checks that nothing stays."""
+
+    def __init__(
+        self, home: Path, store: ModelStore, config: Config | None = None, **env: str
+    ) -> None:
+        self.home = home
+        self.store = store
+        self.instance = secrets.token_hex(8)
+        given = config or Config()
+        self._config = msgspec.structs.replace(
+            given,
+            server=ServerConfig(host="127.0.0.1", port=0),
+            models=msgspec.structs.replace(
+                given.models or ModelsConfig(), directory=str(store.models_dir)
+            ),
+        )
+        self._env = environment(**env)
+        self._log = home / "gateway.log"
+        self.port = 0
+        self._process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> Self:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "tests.process.serving",
+                    msgspec.json.encode(self._config).decode(),
+                    str(self.home),
+                    self.instance,
+                ],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self.log()
+        self.port = int(line)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._process.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                self._process.wait(LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                raise AssertionError(f"the gateway did not stop:\n{self.log()}") from None
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self.assert_nothing_left()
+        if error is None:
+            assert "Traceback" not in self.log(), self.log()
+            assert "internal error" not in self.log(), self.log()
+
+    # --- the process -----------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, limit_s: float = LIMIT_S) -> int:
+        return self._process.wait(limit_s)
+
+    def processes(self) -> list[psutil.Process]:
+        """The workers and whatever else was started with this gateway's tag, dead or alive."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def sentinel(self) -> psutil.Process:
+        (found,) = [
+            child
+            for child in psutil.Process(self.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE and child.cmdline()[:1] == ["/bin/sh"]
+        ]
+        return found
+
+    def sockets(self) -> list[Path]:
+        return sorted((self.home / "run").glob("*.sock"))
+
+    def assert_nothing_left(self) -> None:
+        until(lambda: not self.processes(), GONE_S, "the end of every worker")
+        if self._process.returncode == 0:
+            assert self.sockets() == []
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            environ = process.environ()
+        except psutil.Error:
+            return False
+        return environ.get("MLX_SERVE_INSTANCE") == self.instance
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
+        started = monotonic()
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            content = response.read()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, found, content, monotonic() - started)
+        finally:
+            connection.close()
+
+    def post(self, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
+        """To /v1/embeddings; bytes are sent as they are."""
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        return self.ask("POST", "/v1/embeddings", content, headers)
+
+    def embed(self, model: str, texts: str | list[str], **more: Any) -> Answer:
+        return self.post({"model": model, "input": texts} | more)
+
+    def assert_serves(self, model: str) -> None:
+        text = secrets.token_hex(8)
+        assert self.embed(model, text).vectors() == [vector(text)]
+
+    def detail(self) -> dict[str, Any]:
+        detail: dict[str, Any] = self.ask("GET", "/health/detail").json
+        return detail
+
+    def worker(self, model: str) -> dict[str, Any] | None:
+        return next((each for each in self.detail()["workers"] if each["model"] == model), None)
+
+    def worker_pid(self, model: str) -> int:
+        worker = self.worker(model)
+        assert worker is not None
+        pid: int = worker["pid"]
+        return pid
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, without settings of ours; workers are started from this source."""
+    ours = {name: text for name, text in os.environ.items() if not name.startswith("MLX_SERVE")}
+    return ours | {"MLX_SERVE_TEST_BACKENDS": "1", "PYTHONPATH": str(SOURCE)} | more

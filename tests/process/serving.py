@@ -1,0 +1,36 @@
+"""A gateway as a process of its own: ``python -m tests.process.serving CONFIG HOME INSTANCE``.
+
+CONFIG is JSON; the port that was taken is printed as soon as requests are answered.
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from mlx_serve_common import logs
+from mlx_serve_common.config import Config
+from mlx_serve_gateway import server
+
+
+def main() -> int:
+    config = msgspec.json.decode(sys.argv[1], type=Config)
+    logs.configure(config.logging.level, config.logging.format)
+    listeners = server.bind(config.server.host, config.server.port)
+    port = listeners[0].getsockname()[1]
+    return server.run(
+        config,
+        home=Path(sys.argv[2]),
+        listeners=listeners,
+        instance=sys.argv[3],
+        on_ready=lambda: _announce(port),
+    )
+
+
+def _announce(port: int) -> None:
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,418 @@
+"""The queue and the ledger: credit, turns, bounds, cancelling, and what follows a death."""
+
+import pytest
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import Batch
+from mlx_serve_gateway.batcher import CREDIT, Batcher, BatchLimits
+from tests.unit.gateway.stub_call import StubCall, call
+
+
+def batcher(**limits: int) -> Batcher:
+    return Batcher(BatchLimits(**limits))
+
+
+def take(queue: Batcher) -> list[int]:
+    """The ids of the next batch; it has to be there."""
+    batch = queue.take()
+    assert batch is not None
+    return ids_of(batch)
+
+
+def ids_of(batch: Batch) -> list[int]:
+    return [id for part in batch.parts for id in part.ids]
+
+
+def offered(queue: Batcher, *calls: StubCall) -> None:
+    for each in calls:
+        queue.offer(each)
+
+
+# --- sending -------------------------------------------------------------------------------------
+
+
+def test_a_single_item_leaves_at_once() -> None:
+    queue = batcher()
+    only = call(1)
+    queue.offer(only)
+
+    assert take(queue) == only.ids
+    assert queue.take() is None
+    assert (queue.queued, queue.in_worker) == (0, 1)
+
+
+def test_a_worker_never_holds_more_than_its_credit() -> None:
+    queue = batcher(batch_items=2)
+    queue.offer(call(10))
+
+    batches = [queue.take() for _ in range(CREDIT)]
+    assert all(batches)
+    assert queue.take() is None
+    assert queue.in_worker == 2 * CREDIT
+
+
+def test_credit_comes_back_with_the_last_item_of_a_batch() -> None:
+    queue = batcher(batch_items=2)
+    queue.offer(call(10))
+    first, second = take(queue), take(queue)
+
+    queue.settle(first[:1])
+    assert queue.take() is None
+    queue.settle(first[1:])
+    assert take(queue)
+    assert queue.take() is None
+    queue.settle(second)
+    assert take(queue)
+
+
+def test_credit_comes_back_from_whichever_batch_is_done() -> None:
+    queue = batcher(batch_items=2)
+    queue.offer(call(10))
+    take(queue)
+    second = take(queue)
+
+    queue.settle(second)
+    assert queue.take() is not None
+
+
+def test_items_leave_in_the_order_they_came() -> None:
+    queue = batcher(batch_items=4)
+    one, two = call(1), call(1)
+    offered(queue, one, two)
+
+    assert take(queue) == one.ids + two.ids
+
+
+def test_a_batch_names_each_call_once() -> None:
+    queue = batcher()
+    one, two = call(3), call(2)
+    offered(queue, one, two)
+    batch = queue.take()
+
+    assert batch is not None
+    assert [list(part.ids) for part in batch.parts] == [one.ids, two.ids]
+
+
+def test_a_single_query_is_not_stuck_behind_a_bulk_load() -> None:
+    queue = batcher(batch_items=8)
+    bulk, single = call(1000), call(1)
+    queue.offer(bulk)
+    take(queue)
+    take(queue)
+    queue.offer(single)
+    queue.settle(bulk.ids[:8])
+
+    assert single.first_id in take(queue)
+
+
+def test_bulk_loads_deal_in_turns() -> None:
+    queue = batcher(batch_items=8)
+    one, two = call(100), call(100)
+    offered(queue, one, two)
+
+    for _ in range(3):
+        sent = take(queue)
+        assert len(set(sent) & set(one.ids)) == len(set(sent) & set(two.ids)) == 4
+        queue.settle(sent)
+
+
+def test_a_full_batch_is_sent_when_one_call_runs_dry() -> None:
+    queue = batcher(batch_items=8)
+    bulk, single = call(100), call(1)
+    offered(queue, bulk, single)
+
+    assert len(take(queue)) == 8
+
+
+def test_more_calls_than_places_take_turns_from_batch_to_batch() -> None:
+    queue = batcher(batch_items=4)
+    calls = [call(2) for _ in range(6)]
+    offered(queue, *calls)
+
+    sent = take(queue) + take(queue)
+    assert {each.first_id for each in calls} <= set(sent)
+
+
+def test_a_batch_is_bounded_in_characters() -> None:
+    queue = batcher(batch_characters=10)
+    queue.offer(StubCall([4, 4, 4, 4]))
+
+    assert [len(take(queue)), len(take(queue))] == [2, 2]
+
+
+def test_an_item_over_the_bound_in_characters_goes_alone() -> None:
+    queue = batcher(batch_characters=10)
+    small, large = call(1), StubCall([50])
+    offered(queue, small, large)
+
+    assert take(queue) == small.ids
+    assert take(queue) == large.ids
+
+
+# --- bounds --------------------------------------------------------------------------------------
+
+
+def assert_refused(queue: Batcher, refused: StubCall) -> None:
+    before = (queue.queued, queue.in_worker)
+    with pytest.raises(ServeError) as raised:
+        queue.offer(refused)
+    assert raised.value.code is ErrorCode.QUEUE_FULL
+    assert raised.value.retry_after_s is not None
+    assert (queue.queued, queue.in_worker) == before
+
+
+def test_a_full_queue_refuses() -> None:
+    queue = batcher(queue_items=10)
+    queue.offer(call(8))
+
+    assert_refused(queue, call(3))
+    queue.offer(call(2))
+    assert_refused(queue, call(1))
+
+
+def test_a_queue_full_of_characters_refuses() -> None:
+    queue = batcher(queue_characters=100)
+    queue.offer(call(1, 60))
+
+    assert_refused(queue, call(1, 41))
+    queue.offer(call(1, 40))
+
+
+def test_what_was_sent_makes_room_in_the_queue() -> None:
+    queue = batcher(queue_items=10, queue_characters=100, batch_items=10)
+    queue.offer(call(10, 10))
+    take(queue)
+
+    queue.offer(call(10, 10))
+    assert_refused(queue, call(1))
+
+
+def test_what_was_cancelled_makes_room_in_the_queue() -> None:
+    queue = batcher(queue_items=10, queue_characters=100)
+    gone = call(10, 10)
+    queue.offer(gone)
+    queue.cancel(gone)
+
+    queue.offer(call(10, 10))
+
+
+def test_an_empty_queue_takes_a_call_of_any_size() -> None:
+    queue = batcher(queue_items=10)
+    queue.offer(call(500))
+
+    assert queue.queued == 500
+
+
+def test_a_refused_call_may_be_cancelled() -> None:
+    queue = batcher(queue_items=10)
+    waiting, refused = call(10), call(1)
+    queue.offer(waiting)
+    assert_refused(queue, refused)
+
+    assert queue.cancel(refused) == []
+    assert queue.queued == 10
+
+
+# --- cancelling ----------------------------------------------------------------------------------
+
+
+def test_a_cancelled_call_is_never_sent() -> None:
+    queue = batcher()
+    gone, stays = call(3), call(1)
+    offered(queue, gone, stays)
+
+    assert queue.cancel(gone) == []
+    assert take(queue) == stays.ids
+
+
+def test_cancelling_tells_what_the_worker_should_drop() -> None:
+    queue = batcher(batch_items=4)
+    gone = call(10)
+    queue.offer(gone)
+    first, second = take(queue), take(queue)
+
+    assert queue.cancel(gone) == sorted(first + second)
+    assert queue.queued == 0
+    assert queue.in_worker == 8
+
+
+def test_a_late_answer_to_a_cancelled_call_is_nobodys() -> None:
+    queue = batcher()
+    gone = call(2)
+    queue.offer(gone)
+    sent = take(queue)
+    queue.cancel(gone)
+
+    assert queue.settle(sent) == [None, None]
+    assert queue.is_empty
+
+
+def test_an_answer_is_given_once() -> None:
+    queue = batcher()
+    only = call(1)
+    queue.offer(only)
+    sent = take(queue)
+
+    assert queue.settle(sent) == [only]
+    assert queue.settle(sent) == [None]
+    assert queue.settle([12345]) == [None]
+
+
+def test_a_cancelled_call_is_not_sent_again_after_a_death() -> None:
+    queue = batcher(batch_items=2)
+    gone, stays = call(2), call(2)
+    offered(queue, gone, stays)
+    take(queue)
+    take(queue)
+    queue.recover()
+
+    queue.cancel(gone)
+    resent = set()
+    while not queue.is_empty:
+        sent = take(queue)
+        resent |= set(sent)
+        queue.settle(sent)
+    assert resent == set(stays.ids)
+
+
+# --- a death -------------------------------------------------------------------------------------
+
+
+def test_whoever_could_have_killed_the_worker_is_tried_alone() -> None:
+    queue = batcher()
+    only = call(3)
+    queue.offer(only)
+    take(queue)
+
+    assert queue.recover() == []
+    tried = []
+    while not queue.is_empty:
+        sent = take(queue)
+        assert len(sent) == 1
+        # Nothing may be with it: an answer can be lost in the crash of what runs after it, and
+        # then the innocent one would be taken for the killer.
+        assert queue.take() is None
+        queue.settle(sent)
+        tried += sent
+    assert tried == only.ids
+
+
+def test_who_kills_alone_is_a_killer() -> None:
+    queue = batcher()
+    pair = call(2)
+    queue.offer(pair)
+    take(queue)
+    queue.recover()
+
+    assert take(queue) == [pair.first_id]
+    assert queue.recover() == [(pair, 0)]
+    assert take(queue) == [pair.first_id + 1]
+    queue.settle([pair.first_id + 1])
+    assert queue.is_empty
+
+
+def test_who_was_answered_before_the_death_is_not_computed_again() -> None:
+    queue = batcher()
+    only = call(3)
+    queue.offer(only)
+    sent = take(queue)
+    queue.settle(sent[:2])
+    queue.recover()
+
+    assert take(queue) == sent[2:]
+    queue.settle(sent[2:])
+    assert queue.is_empty
+
+
+def test_a_survivor_of_its_trial_starts_with_a_clean_slate() -> None:
+    queue = batcher()
+    only = call(1)
+    queue.offer(only)
+    take(queue)
+    queue.recover()
+    queue.settle(take(queue))
+
+    again = call(1)
+    queue.offer(again)
+    take(queue)
+    assert queue.recover() == []
+
+
+def test_trials_come_before_everything_else() -> None:
+    queue = batcher()
+    suspected, later = call(1), call(1)
+    queue.offer(suspected)
+    take(queue)
+    queue.recover()
+    queue.offer(later)
+
+    assert take(queue) == suspected.ids
+    queue.settle(suspected.ids)
+    assert take(queue) == later.ids
+
+
+def test_a_death_of_an_idle_worker_accuses_nobody() -> None:
+    queue = batcher()
+    waiting = call(1)
+    queue.offer(waiting)
+
+    assert queue.recover() == []
+    assert take(queue) == waiting.ids
+
+
+def test_a_worker_that_leaves_unaccused_gives_its_items_back() -> None:
+    queue = batcher(batch_items=2)
+    only, later = call(4), call(1)
+    queue.offer(only)
+    take(queue)
+    take(queue)
+    queue.offer(later)
+    queue.take_back()
+
+    assert queue.in_worker == 0
+    assert queue.queued == 5
+    assert take(queue) == only.ids[:2]
+    assert take(queue) == only.ids[2:]
+    assert queue.recover() == []
+
+
+def test_a_suspect_stays_one_when_its_worker_is_taken_away() -> None:
+    queue = batcher()
+    only = call(2)
+    queue.offer(only)
+    take(queue)
+    queue.recover()
+    assert take(queue) == only.ids[:1]
+    queue.take_back()
+
+    assert take(queue) == only.ids[:1]
+    assert queue.recover() == [(only, 0)]
+
+
+def test_a_suspect_who_was_cancelled_in_the_worker_is_no_killer() -> None:
+    queue = batcher()
+    only = call(1)
+    queue.offer(only)
+    take(queue)
+    queue.recover()
+    take(queue)
+    queue.cancel(only)
+
+    assert queue.recover() == []
+    assert queue.is_empty
+
+
+def test_giving_up_returns_every_call_that_waits_once() -> None:
+    queue = batcher(batch_items=2)
+    answered, running, waiting = call(1), call(3), call(1)
+    offered(queue, answered)
+    queue.settle(take(queue))
+    offered(queue, running, waiting)
+    take(queue)
+
+    given_up = queue.drain_calls()
+    assert sorted(given_up, key=lambda each: each.first_id) == [running, waiting]
+    assert queue.queued == 0
+    assert queue.drain_calls() == []
+    queue.recover()
+    assert queue.is_empty
