@@ -97,7 +97,10 @@ class Batcher:
 
     def take(self) -> Batch | None:
         """The next batch for the worker, unless it has enough or nothing waits."""
-        if len(self._in_worker) >= CREDIT:
+        # Who is tried alone has the worker to itself: the last answers of a dying worker can be
+        # lost, and then an innocent one would be taken for the killer.
+        credit = 1 if self._suspected else CREDIT
+        if len(self._in_worker) >= credit:
             return None
         ids = list(self._next_ids())
         if not ids:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,9 +58,14 @@ def load_layout(name: str, folder: Path) -> EncoderBackend:
 
 
 def prepare(
-    backend: EncoderBackend, texts: Sequence[str], truncate: Truncate = "right"
+    backend: EncoderBackend, texts: Iterable[str], truncate: Truncate = "right", **wishes: Any
 ) -> list[Prepared]:
-    prepared = backend.prepare(Embed([*range(len(texts))], list(texts), "base64", truncate))
+    chosen = list(texts)
+    part = Embed([*range(len(chosen))], chosen, "base64", truncate, **wishes)
+    return accepted(backend.prepare(part))
+
+
+def accepted(prepared: Sequence[Prepared | ServeError]) -> list[Prepared]:
     errors = [item for item in prepared if isinstance(item, ServeError)]
     assert not errors, errors
     return [item for item in prepared if isinstance(item, Prepared)]

@@ -15,7 +15,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import MANIFEST_FILE, FileRecord
 from mlx_serve_worker.backends.encoder import EncoderBackend
 from tests.engine import safetensors_file, tiny
-from tests.engine.models import embed, load, load_layout, manifested, prepare
+from tests.engine.models import embed, from_base64, load, load_layout, manifested, prepare
 from tests.engine.texts import TEXTS
 
 pytestmark = pytest.mark.engine
@@ -43,11 +43,12 @@ def test_row_that_is_not_finite_fails_alone(folder: Path) -> None:
     safetensors_file.write(folder / "model.safetensors", tensors)
     backend = load(folder)
     before, bad, after = prepare(backend, ["a b c", "x", "d"])
-    first, second, third = backend.embed([before, bad, after], ["float", "base64", "float"])
+    first, second, third = backend.forward([before, bad, after])
     assert second is None
     for rendered, item in ((first, before), (third, after)):
-        assert rendered is not None
-        np.testing.assert_allclose(json.loads(rendered), embed(backend, [item])[0], atol=1e-6)
+        assert isinstance(rendered, bytes)
+        vector = from_base64(json.loads(rendered))
+        np.testing.assert_allclose(vector, embed(backend, [item])[0], atol=1e-6)
 
 
 def test_text_does_not_depend_on_its_neighbours(folder: Path) -> None:
@@ -128,10 +129,12 @@ def test_cut_texts_are_reported(tmp_path: Path) -> None:
 _IMPORTS = """
 import sys
 from pathlib import Path
+from mlx_serve_common.wire import Embed
 from mlx_serve_worker.backends.encoder import EncoderBackend
 backend = EncoderBackend(Path(sys.argv[1]))
 backend.load()
-assert backend.embed(backend.prepare(["a", "b c"], "right"), ["base64"] * 2)
+part = Embed([1, 2], ["a", "b c"], "base64", "right")
+assert None not in backend.forward(backend.prepare(part))
 heavy = {"transformers", "mlx_lm", "mlx_embeddings", "huggingface_hub", "torch", "numpy"}
 print(sorted(heavy & sys.modules.keys()))
 """

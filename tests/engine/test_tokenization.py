@@ -14,6 +14,7 @@ from mlx_serve_common.models import read_manifest
 from mlx_serve_common.wire import Truncate
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.tokenization import TextTokenizer
+from mlx_serve_worker.tokenizer_file import load_tokenizer
 from tests.engine import tiny
 from tests.engine.models import manifested
 
@@ -33,7 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(folder: Path) -> TextTokenizer:
-    return TextTokenizer.load(folder, read_manifest(folder), vocab_size=10**6)
+    return TextTokenizer(loaded(folder), vocab_size=10**6, max_tokens=MAX)
+
+
+def loaded(folder: Path) -> Tokenizer:
+    return load_tokenizer(folder, read_manifest(folder))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +104,8 @@ def test_a_megabyte_is_quick(tokenizer: TextTokenizer, text: str, truncate: Trun
     started = time.perf_counter()
     (prepared,) = tokenizer.prepare([text], truncate)
     assert time.perf_counter() - started < 1
-    assert isinstance(prepared, ServeError) if truncate == "none" else prepared.truncated
+    refused = isinstance(prepared, ServeError)
+    assert refused if truncate == "none" else not refused and prepared.truncated
 
 
 @pytest.mark.parametrize("truncate", ["right", "left"])
@@ -135,17 +141,14 @@ def test_text_that_is_cut_unread_is_reported_as_cut(tokenizer: TextTokenizer) ->
 def test_prompt_is_before_every_text_and_survives_a_cut(folder: Path, plain: Tokenizer) -> None:
     prompt = "represent the text: "
     tokenizer = TextTokenizer(
-        Tokenizer.from_file(str(folder / "tokenizer.json")),
-        vocab_size=10**6,
-        max_tokens=MAX,
-        prompt=prompt,
+        loaded(folder), vocab_size=10**6, max_tokens=MAX, default_prompt=prompt
     )
     prompt_ids = plain.encode(prompt, add_special_tokens=False).ids
     start = [CLS, *prompt_ids]
-    assert tokenizer.prompt_tokens == len(start)
     for text in ("", "a b", words(60), words(5000)):
         for truncate in ("right", "left"):
             prepared = one(tokenizer, text, truncate)
+            assert prepared.prompt_tokens == len(start)
             assert prepared.token_ids[: len(start)] == start
             assert prepared.token_ids[-1] == SEP
     tail = plain.encode(words(5000), add_special_tokens=False).ids
@@ -176,7 +179,7 @@ def test_panic_of_the_library_fails_alone(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_id_that_the_model_has_no_row_for_fails_alone(folder: Path) -> None:
-    tokenizer = TextTokenizer.load(folder, read_manifest(folder), vocab_size=len(tiny._SPECIALS))
+    tokenizer = TextTokenizer(loaded(folder), vocab_size=len(tiny._SPECIALS), max_tokens=MAX)
     empty, other = tokenizer.prepare(["", "a"], "right")
     assert isinstance(empty, Prepared)
     assert isinstance(other, ServeError)
@@ -231,4 +234,4 @@ def test_unusual_special_tokens_are_refused() -> None:
 def test_damaged_tokenizer_is_refused(content: bytes, tmp_path: Path, folder: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(ServeError, match=r"tokenizer\.json is damaged"):
-        TextTokenizer.load(tmp_path, read_manifest(folder), vocab_size=9)
+        load_tokenizer(tmp_path, read_manifest(folder))

@@ -1,0 +1,42 @@
+"""One real gateway with the starter model, for everybody here."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine import starter
+from tests.process.gateways import Gateway, environment
+from tests.store import ModelStore
+
+MODEL = "all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="session")
+def starter_store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    source = starter.folder()
+    assert source is not None, "scripts/test fetches the starter model; run that"
+    store = ModelStore(tmp_path_factory.mktemp("starter") / "models")
+    subprocess.run(
+        [
+            sys.executable, "-P", "-m", "mlx_serve_worker.job", "import",
+            "--source", str(source), "--models-dir", str(store.models_dir),
+            "--name", MODEL, "--source-id", f"sentence-transformers/{MODEL}",
+        ],
+        env=environment(),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return store
+
+
+@pytest.fixture(scope="session")
+def gateway(starter_store: ModelStore) -> Iterator[Gateway]:
+    home = Path(tempfile.mkdtemp(prefix="ms-", dir="/tmp"))
+    with Gateway(home, starter_store) as running:
+        yield running
+    shutil.rmtree(home)

@@ -1,0 +1,142 @@
+"""Real worker processes driven through their handles, without a gateway around them."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+
+import psutil
+import zmq
+
+from mlx_serve_common.models import InstalledModel
+from mlx_serve_common.wire import Batch, Embed, Embedded, Ready, Rejected, Result
+from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
+from mlx_serve_gateway.sentinel import Sentinel
+from mlx_serve_gateway.worker import ExitReport
+from mlx_serve_gateway.worker_env import worker_environment
+from mlx_serve_worker.backends.fake import render, vector
+from tests.process.gateways import environment
+from tests.process.waiting import async_until
+
+
+class Recorder:
+    """Sees what a worker does."""
+
+    def __init__(self) -> None:
+        self.ready: list[Ready] = []
+        self.results: list[Result] = []
+
+    def on_ready(self, ready: Ready) -> None:
+        self.ready.append(ready)
+
+    def on_result(self, result: Result) -> None:
+        self.results.append(result)
+
+    @property
+    def answered(self) -> list[int]:
+        return sorted(id for result in self.results for id in result.ids)
+
+    def vectors(self) -> dict[int, bytes]:
+        return {
+            id: vector
+            for result in self.results
+            if isinstance(result, Embedded)
+            for id, vector in zip(result.ids, result.vectors, strict=True)
+        }
+
+    def rejected(self) -> dict[int, str]:
+        return {
+            id: result.code
+            for result in self.results
+            if isinstance(result, Rejected)
+            for id in result.ids
+        }
+
+
+class Started:
+    """A worker whose life runs as a task."""
+
+    def __init__(self, model: InstalledModel, host: WorkerHost) -> None:
+        self.seen = Recorder()
+        self.handle = WorkerHandle(model, self.seen, host)
+        self._life = asyncio.ensure_future(self.handle.run())
+        self._ids = itertools.count(1)
+
+    @property
+    def process(self) -> psutil.Process:
+        assert self.handle.pid is not None
+        return psutil.Process(self.handle.pid)
+
+    async def ready(self) -> None:
+        await async_until(lambda: self.seen.ready or self._life.done(), what="the worker's start")
+        assert self.seen.ready, self._life.result()
+
+    async def ended(self, limit_s: float = 10) -> ExitReport:
+        async with asyncio.timeout(limit_s):
+            report = await self._life
+        assert self.handle.pid is None or not psutil.pid_exists(self.handle.pid)
+        return report
+
+    def submit(self, *texts: str) -> list[int]:
+        """One batch; its ids."""
+        ids = list(itertools.islice(self._ids, len(texts)))
+        self.handle.submit(Batch([Embed(ids, list(texts), "float", "right")]))
+        return ids
+
+    async def answers(self, ids: Sequence[int]) -> None:
+        await async_until(lambda: set(ids) <= set(self.seen.answered), what="an answer")
+
+    async def compute(self, *texts: str) -> None:
+        """A batch whose answers are awaited and right."""
+        ids = self.submit(*texts)
+        await self.answers(ids)
+        expected = {id: rendered(text) for id, text in zip(ids, texts, strict=True)}
+        assert {id: self.seen.vectors()[id] for id in ids} == expected
+
+
+class WorkerRig:
+    """Starts workers in a run directory of its own, beside a sentinel of its own."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.sentinel = Sentinel()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+
+    def open(self) -> None:
+        self.sentinel.start()
+
+    async def close(self) -> None:
+        await self.sentinel.stop()
+        self._context.destroy(linger=0)
+
+    def start(
+        self,
+        model: InstalledModel,
+        *,
+        load_s: float = 20,
+        batch_s: float = 20,
+        stop_s: float = 20,
+        max_batch_items: int = 32,
+        source: Path | None = None,
+    ) -> Started:
+        """``source`` holds a package that stands in for the worker's own."""
+        env = worker_environment(environment())
+        if source is not None:
+            env["PYTHONPATH"] = f"{source}{os.pathsep}{env['PYTHONPATH']}"
+        host = WorkerHost(
+            context=self._context,
+            run_dir=self.run_dir,
+            sentinel=self.sentinel,
+            env=env,
+            max_batch_items=max_batch_items,
+            max_batch_tokens=None,
+            timeouts=Timeouts(load_s, batch_s, stop_s),
+            now=monotonic,
+        )
+        return Started(model, host)
+
+
+def rendered(text: str) -> bytes:
+    return render(vector(text), "float")
