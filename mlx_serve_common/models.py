@@ -1,9 +1,11 @@
 """What a model is: the manifest that a job writes at install time and everybody else reads.
 
 Invariants: a manifest is written once, by a job, from the repository's own files; nothing about a
-model is guessed later. ``decided`` tells for each choice which file (or rule) made it.
+model is guessed later. ``decided`` tells for each choice which file (or rule) made it. Only
+``verified`` changes afterwards: a later verification replaces it.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +46,24 @@ class Normalize(msgspec.Struct, frozen=True, tag="normalize", tag_field="step"):
 Step = Pooling | Dense | Normalize
 
 
+class Classifier(msgspec.Struct, frozen=True, tag="classifier", tag_field="type"):
+    """A layer that gives one logit, or two: for "does not fit" and "fits"."""
+
+    labels: Literal[1, 2]
+
+
+class YesOrNo(msgspec.Struct, frozen=True, tag="yes_or_no", tag_field="type"):
+    """A language model that is asked whether a document fits, and which of two tokens comes next."""
+
+    yes: int
+    no: int
+    instruction: str
+    """What counts as fitting, unless a request says otherwise."""
+
+
+Head = Classifier | YesOrNo
+
+
 class TextNormalizer(msgspec.Struct, frozen=True):
     """BERT's text clean-up as ``tokenizer_config.json`` sets it, whatever ``tokenizer.json`` says."""
 
@@ -55,6 +75,35 @@ class TextNormalizer(msgspec.Struct, frozen=True):
 class FileRecord(msgspec.Struct, frozen=True):
     size: int
     sha256: str
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a model's answers are from those of the reference implementation."""
+
+    reference: str
+    """Its name and version."""
+    max_diff: float
+    """The largest, of a number in a vector; of a logit for a reranker."""
+    min_cosine: float | None = None
+    same_order: bool | None = None
+    """Whether a reranker sorts the documents alike."""
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What running the model on this machine showed."""
+
+    when: str
+    device: str
+    passed: bool
+    problems: list[str] = []
+    finite: bool
+    batch_max_diff: float | None = None
+    """The largest difference of a number when its input was computed alone and in a batch."""
+    dimensions_ok: bool | None = None
+    prompts_ok: bool | None = None
+    parity: Parity | None = None
+    not_checked: list[str] = []
+    """What was left out, with the reason."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +124,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     transformer_folder: str = ""
     """Where config, tokenizer and weights of the transformer lie, below the model's own folder."""
     pipeline: list[Step] = []
+    head: Head | None = None
+    """How a reranker scores a pair; None for every other kind of model."""
     prompts: dict[str, str] = {}
     default_prompt: str | None = None
     dtype: str | None = None
@@ -83,6 +134,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int = 0
     files: dict[str, FileRecord] = {}
     decided: dict[str, str] = {}
+    verified: Verified | None = None
     options: dict[str, Any] = {}
     """Launch options of the ``fake`` backend; empty for every real model."""
 
@@ -106,15 +158,22 @@ class ManifestError(Exception):
     """A model folder whose manifest cannot be used; the message says why."""
 
 
+def encode_manifest(manifest: Manifest) -> bytes:
+    """As the file has it, for people to read as well."""
+    return msgspec.json.format(msgspec.json.encode(manifest))
+
+
 def read_manifest(folder: Path) -> Manifest:
     try:
         data = (folder / MANIFEST_FILE).read_bytes()
         manifest = msgspec.json.decode(data, type=Manifest)
+        # Listing the models needs this time: one bad entry must not hide the others.
+        datetime.fromisoformat(manifest.created_at).timestamp()
     except FileNotFoundError:
         raise ManifestError(f"no {MANIFEST_FILE}") from None
     except OSError as error:
         raise ManifestError(f"{MANIFEST_FILE} cannot be read: {error.strerror}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST_FILE} is damaged: {error}") from None
     if manifest.schema > MANIFEST_SCHEMA:
         raise ManifestError(

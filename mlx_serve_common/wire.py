@@ -79,6 +79,8 @@ class Tokenize(_Message, frozen=True, tag="tokenize"):
 class Detokenize(_Message, frozen=True, tag="detokenize"):
     ids: list[int]
     tokens: list[list[int]]
+    skip_special: bool = False
+    """Leave out the tokens that stand for themselves."""
 
 
 Part = Embed | EmbedTokens | Rerank | Tokenize | Detokenize
@@ -125,6 +127,8 @@ class Piece(_Message, frozen=True):
     start: int
     stop: int
     special: bool
+    token: str
+    """As the vocabulary spells it, such as ``##ing``."""
 
 
 class Ready(_Message, frozen=True, tag="ready"):

@@ -3,9 +3,8 @@
 Natural batching: a worker holds one batch running and one ahead; while both are out, items gather.
 
 Invariants: every offered item is in exactly one place (queued, to be sent again, or in the worker)
-until it is settled or its call is cancelled. The worker computes batches in the order they were
-sent, so when it dies only items of the oldest one can have killed it: each of these gets one try
-alone, everything younger is simply sent again.
+until it is settled or its call is cancelled. When a worker dies, every item it held may have killed
+it, for its last answers can be lost: each gets one try alone. What still waited here is no suspect.
 """
 
 from collections import deque
@@ -97,8 +96,8 @@ class Batcher:
 
     def take(self) -> Batch | None:
         """The next batch for the worker, unless it has enough or nothing waits."""
-        # Who is tried alone has the worker to itself: the last answers of a dying worker can be
-        # lost, and then an innocent one would be taken for the killer.
+        # Who is tried alone has the worker to itself: an answer lost in the crash of what runs next
+        # would make an innocent one the killer.
         credit = 1 if self._suspected else CREDIT
         if len(self._in_worker) >= credit:
             return None
@@ -124,12 +123,10 @@ class Batcher:
 
     def recover(self) -> list[tuple[Call, int]]:
         """The worker died. Returns the items that have now killed one while alone in it."""
-        if not self._in_worker:
-            return []
-        running = self._in_worker.popleft()
-        self.take_back()
+        held = sorted(id for batch in self._in_worker for id in batch)
+        self._in_worker.clear()
         killers: list[tuple[Call, int]] = []
-        for id in sorted(running):
+        for id in held:
             call = self._calls.get(id)
             if call is None:
                 continue

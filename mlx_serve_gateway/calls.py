@@ -178,13 +178,15 @@ class TokenizeCall(Call):
 
 
 class DetokenizeCall(Call):
-    def __init__(self, tokens: list[list[int]]) -> None:
+    def __init__(self, tokens: list[list[int]], *, skip_special: bool = False) -> None:
         super().__init__(len(tokens))
         self.tokens = tokens
+        self.skip_special = skip_special
         self.texts = [""] * len(tokens)
 
     def part(self, ids: Sequence[int]) -> Part:
-        return Detokenize(list(ids), [self.tokens[id - self.first_id] for id in ids])
+        tokens = [self.tokens[id - self.first_id] for id in ids]
+        return Detokenize(list(ids), tokens, self.skip_special)
 
     def characters(self, index: int) -> int:
         return len(self.tokens[index])

@@ -228,10 +228,15 @@ class Pool:
             lane.phase = Phase.READY
             self._alarm.set(lane.last_used + self._settings.ttl_s)
             lane.pump()
+            # Others may have waited for it to be movable: nobody can leave while loading.
+            self.reconcile()
 
     def on_result(self, lane: Lane, result: Result) -> None:
         lane.on_result(result)
         self._leave_when_done(lane)
+        if lane.is_idle:
+            # Its clients had left before their work was done.
+            self._on_released(lane)
 
     def _stays_after(self, lane: Lane, report: ExitReport) -> bool:
         """Settle the accounts of a worker that ended; whether another follows at once."""

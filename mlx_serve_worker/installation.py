@@ -16,14 +16,20 @@ from typing import Literal
 import msgspec
 
 from mlx_serve_common.events import JobEvent
-from mlx_serve_common.models import MANIFEST_FILE, FileRecord, InstalledModel, Manifest
+from mlx_serve_common.models import (
+    MANIFEST_FILE,
+    FileRecord,
+    InstalledModel,
+    Manifest,
+    encode_manifest,
+)
 from mlx_serve_worker import weights
 from mlx_serve_worker.inspection import Origin, inspect
 from mlx_serve_worker.names import check_name
 from mlx_serve_worker.repository import MAX_FILES, MAX_JSON_BYTES, MAX_REPOSITORY_BYTES, unfit
 from mlx_serve_worker.store import Store, name_taken
 from mlx_serve_worker.tokenizer_file import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
-from mlx_serve_worker.trial import try_out
+from mlx_serve_worker.verification import try_out
 
 IfInstalled = Literal["refuse", "keep", "replace"]
 Report = Callable[[JobEvent], None]
@@ -54,8 +60,9 @@ def install(
             records = _copy(source, staged, files, report)
             report(JobEvent(status="verifying", detail="loading the model"))
             manifest = _complete(inspect(staged, origin).manifest, records)
-            (staged / MANIFEST_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
-            try_out(staged, manifest)
+            (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
+            manifest = msgspec.structs.replace(manifest, verified=try_out(staged))
+            (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
             report(JobEvent(status="verifying", detail="writing to disk"))
             store.publish(staged, name, replace=if_installed == "replace")
     return manifest

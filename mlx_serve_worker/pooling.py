@@ -29,6 +29,7 @@ class Pipeline:
             raise ServeError(ErrorCode.INVALID_MODEL, "the model's first step is not a pooling")
         self._pooling = steps[0]
         self.dimensions = width * len(self._pooling.modes)
+        self.excludes_prompt = not self._pooling.include_prompt
         self.normalizes = isinstance(steps[-1], Normalize)
         rest = steps[1:-1] if self.normalizes else steps[1:]
         self._transforms = [self._transform(step, folder) for step in rest]
@@ -50,7 +51,7 @@ class Pipeline:
 
         The last step is left to the caller if it is to normalize: see ``normalizes``.
         """
-        skipped = [0] * len(lengths) if self._pooling.include_prompt else prompt_tokens
+        skipped = prompt_tokens if self.excludes_prompt else [0] * len(lengths)
         pooled = pool(hidden.astype(mx.float32), self._pooling.modes, lengths, skipped)
         for transform in self._transforms:
             pooled = transform(pooled)

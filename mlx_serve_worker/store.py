@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.models import InstalledModel, ManifestError, read_manifest
+from mlx_serve_common.models import (
+    MANIFEST_FILE,
+    InstalledModel,
+    Manifest,
+    ManifestError,
+    encode_manifest,
+    read_manifest,
+)
 from mlx_serve_worker.durable import exchange, sync, sync_tree
 from mlx_serve_worker.names import clash_key
 
@@ -79,6 +86,18 @@ class Store:
         elif not exchange(staged, target):
             self._replace_in_two_steps(staged, target)
         sync(self.models_dir)
+
+    def rewrite_manifest(self, manifest: Manifest) -> None:
+        """Put another manifest into an installed model. The caller holds the lock of its name."""
+        folder = self.models_dir / manifest.name
+        with self.staging() as staged:
+            written = staged / MANIFEST_FILE
+            written.write_bytes(encode_manifest(manifest))
+            sync(written)
+            written.rename(folder / MANIFEST_FILE)
+        sync(folder)
+        # Servers look for news only when this time has changed.
+        os.utime(self.models_dir)
 
     def _replace_in_two_steps(self, staged: Path, target: Path) -> None:
         aside = staged.with_name(f"{staged.name}.old")

@@ -28,7 +28,7 @@ class _Prompt(NamedTuple):
     ids: list[int]
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """The ids of a text, or of the one end of it that was read."""
 
     ids: list[int]
@@ -41,7 +41,7 @@ class TextTokenizer:
     ) -> None:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._before, self._after = special_tokens(tokenizer)
         self._room = max_tokens - len(self._before) - len(self._after)
         if self._room < 1:
@@ -63,14 +63,11 @@ class TextTokenizer:
         chosen = self._chosen_prompt(prompt)
         if isinstance(chosen, ServeError):
             return [chosen for _ in texts]
-        bound = self._max_tokens * _CHARACTERS_PER_TOKEN
-        from_end = truncate == "left"
-        encoded = self._encode_all([_piece(chosen, text, bound, from_end) for text in texts])
         return [
-            ids
-            if isinstance(ids, ServeError)
-            else self._fit_text(chosen, text, _Read(ids, len(text) <= bound), truncate)
-            for text, ids in zip(texts, encoded, strict=True)
+            read
+            if isinstance(read, ServeError)
+            else self._fit(chosen, self._before, read, self._after, truncate)
+            for read in self.read(texts, before=chosen.text, from_end=truncate == "left")
         ]
 
     def prepare_ids(
@@ -82,30 +79,39 @@ class TextTokenizer:
             return [chosen for _ in inputs]
         return [self._fit_ids(chosen, list(ids), truncate) for ids in inputs]
 
+    def read(
+        self, texts: Sequence[str], *, before: str = "", from_end: bool = False
+    ) -> list[Read | ServeError]:
+        """Ids without special tokens: the whole text, or more of one end than the model takes."""
+        bound = self.max_tokens * _CHARACTERS_PER_TOKEN
+        encoded = self._encode_all([_piece(before, text, bound, from_end) for text in texts])
+        return [
+            ids if isinstance(ids, ServeError) else self._widened(ids, text, before, from_end)
+            for text, ids in zip(texts, encoded, strict=True)
+        ]
+
+    def _widened(self, ids: list[int], text: str, before: str, from_end: bool) -> Read | ServeError:
+        # The word at a cut may be tokenized otherwise than in the whole text; twice the tokens
+        # that fit keep it far from those that are used.
+        bound = self.max_tokens * _CHARACTERS_PER_TOKEN
+        most = min(len(text), self.max_tokens * _MOST_CHARACTERS_PER_TOKEN)
+        while bound < most and len(ids) < 2 * self.max_tokens:
+            bound *= _WIDENING
+            wider = self._encode_all([_piece(before, text, bound, from_end)])[0]
+            if isinstance(wider, ServeError):
+                return wider
+            ids = wider
+        return Read(ids, len(text) <= bound)
+
     def _chosen_prompt(self, text: str | None) -> _Prompt | ServeError:
         if text is None:
             return self._default_prompt
         # It is repeated before every text of the request.
-        if len(text) > self._max_tokens * _CHARACTERS_PER_TOKEN:
-            message = f"the prompt is longer than the {self._max_tokens} tokens of this model"
+        if len(text) > self.max_tokens * _CHARACTERS_PER_TOKEN:
+            message = f"the prompt is longer than the {self.max_tokens} tokens of this model"
             return ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, param="prompt")
         ids = self._encode_all([text])[0]
         return ids if isinstance(ids, ServeError) else _Prompt(text, ids)
-
-    def _fit_text(
-        self, prompt: _Prompt, text: str, read: _Read, truncate: Truncate
-    ) -> Prepared | ServeError:
-        # The word at a cut may be tokenized otherwise than in the whole text; twice the tokens
-        # that fit keep it far from those that are used.
-        bound = self._max_tokens * _CHARACTERS_PER_TOKEN
-        most = min(len(text), self._max_tokens * _MOST_CHARACTERS_PER_TOKEN)
-        while bound < most and len(read.ids) < 2 * self._max_tokens:
-            bound *= _WIDENING
-            ids = self._encode_all([_piece(prompt, text, bound, truncate == "left")])[0]
-            if isinstance(ids, ServeError):
-                return ids
-            read = _Read(ids, len(text) <= bound)
-        return self._fit(prompt, self._before, read, self._after, truncate)
 
     def _fit_ids(
         self, prompt: _Prompt, ids: list[int], truncate: Truncate
@@ -118,17 +124,17 @@ class TextTokenizer:
             ids = ids[len(before) : len(ids) - len(after)]
         else:
             before = after = []
-        return self._fit(prompt, before, _Read(prompt.ids + ids, True), after, truncate)
+        return self._fit(prompt, before, Read(prompt.ids + ids, True), after, truncate)
 
     def _fit(
         self,
         prompt: _Prompt,
         before: list[int],
-        read: _Read,
+        read: Read,
         after: list[int],
         truncate: Truncate,
     ) -> Prepared | ServeError:
-        room = self._max_tokens - len(before) - len(after)
+        room = self.max_tokens - len(before) - len(after)
         ids = read.ids
         truncated = len(ids) > room or not read.whole
         if truncated and truncate == "none":
@@ -142,19 +148,24 @@ class TextTokenizer:
         ids = [*before, *ids, *after]
         if not ids:
             return _refused(ErrorCode.EMPTY_INPUT, "the input has no tokens for this model")
-        if max(ids) >= self._vocab_size:
-            # Not the caller's mistake: the tokenizer and the weights do not belong together.
-            message = f"the tokenizer gave the id {max(ids)} to a model of {self._vocab_size}"
-            return ServeError(ErrorCode.INVALID_MODEL, message)
+        if error := self.beyond_vocabulary(ids):
+            return error
         prompt_tokens = len(before) + len(prompt.ids) if prompt.text else 0
         return Prepared(ids, len(ids), truncated, prompt_tokens=prompt_tokens)
 
-    def _too_long(self, read: _Read, special: int) -> ServeError:
+    def beyond_vocabulary(self, ids: Sequence[int]) -> ServeError | None:
+        if max(ids, default=0) < self._vocab_size:
+            return None
+        # Not the caller's mistake: the tokenizer and the weights do not belong together.
+        message = f"the tokenizer gave the id {max(ids)} to a model of {self._vocab_size}"
+        return ServeError(ErrorCode.INVALID_MODEL, message)
+
+    def _too_long(self, read: Read, special: int) -> ServeError:
         count = len(read.ids) + special
         found = f"{count} tokens" if read.whole else f"more than {count} tokens, or endless words"
         return _refused(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-            f"this model takes up to {self._max_tokens} tokens, but the input has {found}",
+            f"this model takes up to {self.max_tokens} tokens, but the input has {found}",
         )
 
     def _range_error(self, ids: Sequence[int]) -> ServeError | None:
@@ -180,11 +191,12 @@ class TextTokenizer:
             return _untokenizable(text)
         return Tokens(found.ids, _pieces(text, found) if pieces else [])
 
-    def detokenize(self, ids: Sequence[int]) -> str | ServeError:
+    def detokenize(self, ids: Sequence[int], *, skip_special: bool = False) -> str | ServeError:
         if error := self._range_error(ids):
             return error
         try:
-            return str(guarded(self._tokenizer.decode, list(ids), skip_special_tokens=False))
+            decode = self._tokenizer.decode
+            return str(guarded(decode, list(ids), skip_special_tokens=skip_special))
         except TokenizerFailed:
             return _refused(ErrorCode.INVALID_REQUEST, "the token ids cannot be decoded")
 
@@ -198,15 +210,15 @@ class TextTokenizer:
         return [encoding.ids for encoding in encoded]
 
 
-def _piece(prompt: _Prompt, text: str, bound: int, from_end: bool) -> str:
+def _piece(before: str, text: str, bound: int, from_end: bool) -> str:
     if len(text) <= bound:
-        return prompt.text + text
-    return prompt.text + (text[-bound:] if from_end else text[:bound])
+        return before + text
+    return before + (text[-bound:] if from_end else text[:bound])
 
 
 def _pieces(text: str, found: Any) -> list[Piece]:
     return [
-        Piece(token if special else text[start:stop], start, stop, bool(special))
+        Piece(token if special else text[start:stop], start, stop, bool(special), token)
         for token, (start, stop), special in zip(
             found.tokens, found.offsets, found.special_tokens_mask, strict=True
         )

@@ -17,6 +17,7 @@ from mlx_serve_gateway.cli.announcement import heard, tell_terminal
 from mlx_serve_gateway.cli.configuration import exit_code_of, make_folder, unusable
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.foreground import open_log
+from mlx_serve_gateway.cli.interruption import interruption
 
 # Beyond the drain of a predecessor: how long a cold, busy machine may need to start the server.
 _START_S = 90.0
@@ -30,34 +31,36 @@ def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
     output = _open(log)
     log_began = os.fstat(output).st_size
     reader, writer = os.pipe()
-    child = subprocess.Popen(
-        [*_THIS_PROGRAM, "start", *arguments, "--announce-to", str(writer)],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        pass_fds=[writer],
-        start_new_session=True,
-        cwd="/",
-        env={**os.environ, "MLX_SERVE_HOME": str(home)},
-    )
-    os.close(output)
-    os.close(writer)
-    try:
-        for said in heard(reader, config.limits.drain_timeout + _START_S):
-            if said.kind == "logging" and said.log is not None:
-                log, log_began = Path(said.log), 0
-            tell_terminal(said)
-            if said.is_final:
-                return said.code
-    except TimeoutError:
-        _end(child)
-        message = f"the server (pid {child.pid}) was not ready in time and was ended; see {log}"
-        raise CommandFailed(message, ExitCode.TEMPORARY) from None
-    except KeyboardInterrupt:
-        _end(child)
-        raise
-    finally:
-        os.close(reader)
+    with interruption() as allow_interruption:
+        child = subprocess.Popen(
+            [*_THIS_PROGRAM, "start", *arguments, "--announce-to", str(writer)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[writer],
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "MLX_SERVE_HOME": str(home)},
+        )
+        os.close(output)
+        os.close(writer)
+        try:
+            allow_interruption()
+            for said in heard(reader, config.limits.drain_timeout + _START_S):
+                if said.kind == "logging" and said.log is not None:
+                    log, log_began = Path(said.log), 0
+                tell_terminal(said)
+                if said.is_final:
+                    return said.code
+        except TimeoutError:
+            _end(child)
+            message = f"the server (pid {child.pid}) was not ready in time and was ended; see {log}"
+            raise CommandFailed(message, ExitCode.TEMPORARY) from None
+        except KeyboardInterrupt:
+            _end(child)
+            raise
+        finally:
+            os.close(reader)
     raise _ended_without_a_word(child, log, log_began)
 
 

@@ -23,7 +23,7 @@ from mlx_serve_gateway.pidfile import PidRecord, Watch, watch
 MARGIN_S = 5.0
 
 _POLL_S = 0.02
-_NAMELESS_S = 5.0
+_NAMELESS_S = 3.0
 _KILLED_S = 10.0
 
 

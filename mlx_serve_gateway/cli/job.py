@@ -4,12 +4,10 @@ Invariants: the job's last event decides, and a job without one has failed; when
 interrupted the job ends first.
 """
 
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import IO, NoReturn
+from typing import IO
 
 import msgspec
 
@@ -17,6 +15,7 @@ from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.events import JobEvent, decode_event
 from mlx_serve_common.logs import escape
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
+from mlx_serve_gateway.cli.interruption import interruption
 from mlx_serve_gateway.cli.output import emit, note
 from mlx_serve_gateway.cli.progress import progress
 from mlx_serve_gateway.worker_env import worker_environment
@@ -26,26 +25,26 @@ _END_S = 10.0
 
 
 def run_job(arguments: Sequence[str], *, as_json: bool) -> int:
-    # Its own session: Ctrl-C reaches this command only, which then ends the job in order.
-    job = subprocess.Popen(
-        [*_JOB, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        env=worker_environment(),
-        start_new_session=True,
-    )
-    assert job.stdout is not None
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _interrupt)
-    try:
-        last = _follow(job.stdout, as_json)
-        code = job.wait()
-    except BaseException:
-        _end(job)
-        note("interrupted; the job has ended")
-        raise
-    finally:
-        job.stdout.close()
+    with interruption() as allow_interruption:
+        # Its own session: Ctrl-C reaches this command only, which then ends the job in order.
+        job = subprocess.Popen(
+            [*_JOB, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env=worker_environment(),
+            start_new_session=True,
+        )
+        assert job.stdout is not None
+        try:
+            allow_interruption()
+            last = _follow(job.stdout, as_json)
+            code = job.wait()
+        except BaseException:
+            _end(job)
+            note("interrupted; the job has ended")
+            raise
+        finally:
+            job.stdout.close()
     if last is not None and last.error is not None:
         is_ours = last.code is ErrorCode.INTERNAL_ERROR
         raise CommandFailed(escape(last.error), ExitCode.INTERNAL if is_ours else ExitCode.FAILED)
@@ -68,10 +67,6 @@ def _follow(lines: IO[bytes], as_json: bool) -> JobEvent | None:
                 emit(line.decode().rstrip())
             draw(event)
     return last
-
-
-def _interrupt(_signum: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _end(job: subprocess.Popen[bytes]) -> None:

@@ -6,10 +6,8 @@ in a fraction of a second.
 """
 
 import stat
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import mlx.core as mx
 import msgspec
@@ -17,11 +15,10 @@ import msgspec
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Manifest, ManifestError, read_manifest
 from mlx_serve_common.wire import Detokenize, Embed, EmbedTokens, Rerank, Tokenize
-from mlx_serve_worker import architectures, device, weights
+from mlx_serve_worker import architectures, device, embedding, weights
 from mlx_serve_worker.architectures import Encoder
-from mlx_serve_worker.backend import Output, Prepared, Tokens, VectorWish
-from mlx_serve_worker.pooling import Pipeline, normalized
-from mlx_serve_worker.rendering import render_rows
+from mlx_serve_worker.backend import Output, Prepared, Tokens
+from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.tokenization import TextTokenizer
 from mlx_serve_worker.tokenizer_file import load_tokenizer
 
@@ -85,34 +82,7 @@ class EncoderBackend:
         if isinstance(part, Rerank):
             message = "this is an embedding model; it does not score documents"
             return [ServeError(ErrorCode.MODEL_TYPE_MISMATCH, message) for _ in part.ids]
-        if error := self._refused(part):
-            return [error for _ in part.ids]
-        wish = VectorWish(part.encoding, part.dimensions, part.normalize)
-        if isinstance(part, Embed):
-            prepared = self._tokenizer.prepare(part.texts, part.truncate, part.prompt)
-        else:
-            prepared = self._tokenizer.prepare_ids(part.tokens, part.truncate, part.prompt)
-        return [
-            item if isinstance(item, ServeError) else msgspec.structs.replace(item, wish=wish)
-            for item in prepared
-        ]
-
-    def _refused(self, part: Embed | EmbedTokens) -> ServeError | None:
-        native = self._pipeline.dimensions
-        if part.dimensions is not None and not 0 < part.dimensions <= native:
-            return ServeError(
-                ErrorCode.INVALID_REQUEST,
-                f"this model gives {native} dimensions; {part.dimensions} cannot be had of them",
-                param="dimensions",
-            )
-        if isinstance(part, EmbedTokens) and part.vocabulary != "model":
-            return ServeError(
-                ErrorCode.INVALID_REQUEST,
-                f"token ids of {part.vocabulary} cannot be read here; send text"
-                " (LangChain: check_embedding_ctx_length=False)",
-                param="input",
-            )
-        return None
+        return embedding.prepare(part, self._tokenizer, self._pipeline)
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
         return [
@@ -121,25 +91,14 @@ class EncoderBackend:
         ]
 
     def detokenize(self, part: Detokenize) -> list[str | ServeError]:
-        return [self._tokenizer.detokenize(ids) for ids in part.tokens]
+        return [
+            self._tokenizer.detokenize(ids, skip_special=part.skip_special) for ids in part.tokens
+        ]
 
     # --- forward passes --------------------------------------------------------------------------
 
     def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
-        pooled = self._pool(inputs)
-        outputs: list[Output | None] = [None] * len(inputs)
-        for (dimensions, unit), rows in self._by_wish(inputs).items():
-            vectors = pooled if len(rows) == len(inputs) else pooled[mx.array(rows)]
-            vectors = vectors[:, :dimensions]
-            if unit:
-                vectors = normalized(vectors)
-            finite = mx.isfinite(vectors).all(axis=-1)
-            mx.eval(vectors, finite)
-            encodings = [_wish(inputs[row]).encoding for row in rows]
-            rendered = render_rows(vectors, encodings, cast(list[bool], finite.tolist()))
-            for row, value in zip(rows, rendered, strict=True):
-                outputs[row] = value
-        return outputs
+        return embedding.finish(self._pool(inputs), inputs, self._pipeline)
 
     def _pool(self, inputs: Sequence[Prepared]) -> mx.array:
         lengths = [prepared.length for prepared in inputs]
@@ -153,23 +112,6 @@ class EncoderBackend:
             mask = mx.arange(longest)[None, :] < mx.array(lengths)[:, None]
         hidden = self._encoder(token_ids, mask)
         return self._pipeline(hidden, lengths, [prepared.prompt_tokens for prepared in inputs])
-
-    def _by_wish(self, inputs: Sequence[Prepared]) -> dict[tuple[int | None, bool], list[int]]:
-        """Rows by how many dimensions are wanted, and whether of unit length."""
-        groups: dict[tuple[int | None, bool], list[int]] = defaultdict(list)
-        for row, prepared in enumerate(inputs):
-            wish = _wish(prepared)
-            unit = wish.normalize
-            if unit is None:
-                # A shortened vector is scaled again, as OpenAI does.
-                unit = self._pipeline.normalizes or wish.dimensions is not None
-            groups[wish.dimensions, unit].append(row)
-        return groups
-
-
-def _wish(prepared: Prepared) -> VectorWish:
-    assert prepared.wish is not None, "prepare() gives a wish to every input"
-    return prepared.wish
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

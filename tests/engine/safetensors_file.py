@@ -9,23 +9,14 @@ import numpy as np
 
 Tensors = Mapping[str, np.ndarray[Any, Any]]
 
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
-
 
 def to_bytes(values: np.ndarray[Any, Any], dtype: str) -> bytes:
-    match dtype:
-        case "F32":
-            return values.astype("<f4").tobytes()
-        case "F16":
-            return values.astype("<f2").tobytes()
-        case "I64":
-            return values.astype("<i8").tobytes()
-        case "BF16":
-            # Rounded to the nearest, ties to even, as torch does.
-            bits = values.astype("<f4").view("<u4")
-            rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-            return (rounded >> 16).astype("<u2").tobytes()
-    raise ValueError(dtype)
+    if dtype != "BF16":
+        return values.astype({"F32": "<f4", "F16": "<f2", "I64": "<i8"}[dtype]).tobytes()
+    # Rounded to the nearest, ties to even, as torch does.
+    bits = values.astype("<f4").view("<u4")
+    rounded: np.ndarray[Any, np.dtype[np.uint32]] = bits + 0x7FFF + ((bits >> 16) & 1)
+    return (rounded >> 16).astype("<u2").tobytes()
 
 
 def write(path: Path, tensors: Tensors, dtype: str = "F32") -> None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.engine
 
 _BITS = np.random.RandomState(2).randint(0, 2**32, size=6000, dtype=np.uint32).view(np.float32)
 NUMBERS = np.concatenate(
-    [_BITS[np.isfinite(_BITS)], np.float32([0, -0.0, 1, 0.1, 1e-45, -1e38, 16777216])]
+    [_BITS[np.isfinite(_BITS)], np.array([0, -0.0, 1, 0.1, 1e-45, -1e38, 16777216], np.float32)]
 )
 
 

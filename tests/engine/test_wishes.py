@@ -138,7 +138,8 @@ def test_ids_of_a_text_give_its_vector(normalizing: EncoderBackend) -> None:
 
 def test_ids_are_cut_like_texts(normalizing: EncoderBackend) -> None:
     content = [7 + index % 9 for index in range(100)]
-    for truncate, kept in (("right", content[:38]), ("left", content[-38:])):
+    sides: list[tuple[Truncate, list[int]]] = [("right", content[:38]), ("left", content[-38:])]
+    for truncate, kept in sides:
         (item,) = from_ids(normalizing, [CLS, *content, SEP], truncate=truncate)
         assert item.token_ids == [CLS, *kept, SEP]
         assert item.truncated
@@ -193,7 +194,7 @@ def test_tokens_with_their_places(normalizing: EncoderBackend) -> None:
     (found,) = normalizing.tokenize(Tokenize([1], [text], special=True, pieces=True))
     assert isinstance(found, Tokens)
     assert (found.ids[0], found.ids[-1]) == (CLS, SEP)
-    assert found.pieces[0] == Piece("[CLS]", 0, 0, True)
+    assert found.pieces[0] == Piece("[CLS]", 0, 0, True, "[CLS]")
     assert "".join(piece.text for piece in found.pieces[1:-1]) == "É👍Hi"
     assert all(text[piece.start : piece.stop] == piece.text for piece in found.pieces[1:-1])
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
+from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -214,6 +215,7 @@ def _write_tokenizer(folder: Path, layout: Layout, vocabulary: dict[str, int]) -
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = BertNormalizer(**{"lowercase": agreeing, **settings})
     tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.decoder = WordPieceDecoder()
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -251,7 +253,7 @@ class _Random:
         self._state = np.random.RandomState(seed)
 
     def matrix(self, rows: int, columns: int) -> Array:
-        return self._state.standard_normal((rows, columns)) * 1.5 / np.sqrt(columns)
+        return np.asarray(self._state.standard_normal((rows, columns)) * 1.5 / np.sqrt(columns))
 
     def vector(self, size: int, around: float = 0.0) -> Array:
         return around + 0.2 * self._state.standard_normal(size)

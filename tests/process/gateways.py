@@ -18,7 +18,7 @@ import psutil
 import mlx_serve_gateway
 from mlx_serve_common.config import Config, ModelsConfig, ServerConfig
 from mlx_serve_worker.backends.fake import vector
-from tests.process.waiting import until
+from tests.waiting import until
 from tests.store import ModelStore
 
 SOURCE = Path(mlx_serve_gateway.__file__).parent.parent

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from mlx_serve_common.paths import pid_file
+from mlx_serve_gateway import pidfile
 from mlx_serve_gateway.pidfile import PidFile, PidFileHeld, PidRecord, look, ports, watch
 from mlx_serve_gateway.process_identity import this_process
 from tests.process.intruders import INTRUDERS
@@ -24,6 +25,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 import msgspec
+from mlx_serve_gateway import pidfile
 from mlx_serve_gateway.pidfile import PidFile, PidFileHeld, PidRecord
 from mlx_serve_gateway.process_identity import this_process
 from tests.process.intruders import INTRUDERS
@@ -214,6 +216,41 @@ def test_of_many_starts_one_holds_the_file(
     record = look(tmp_path, PORT).record
     assert record is not None
     assert record.pid == holders[words.index("mine")].pid
+
+
+def test_a_file_removed_while_it_was_being_taken_is_not_the_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_or_create = pidfile._open_or_create
+
+    def removed_once(path: Path) -> int:
+        descriptor = open_or_create(path)
+        monkeypatch.setattr(pidfile, "_open_or_create", open_or_create)
+        path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(pidfile, "_open_or_create", removed_once)
+    PidFile.acquire(tmp_path, PORT)
+    assert look(tmp_path, PORT).held
+
+
+def test_the_file_of_a_faster_start_is_not_moved_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pid_file(tmp_path, PORT)
+    path.mkdir()
+    move_aside = pidfile._move_aside
+    faster: list[PidFile] = []
+
+    def too_late(path: Path) -> None:
+        monkeypatch.setattr(pidfile, "_move_aside", move_aside)
+        faster.append(PidFile.acquire(tmp_path, PORT))
+        move_aside(path)
+
+    monkeypatch.setattr(pidfile, "_move_aside", too_late)
+    with pytest.raises(PidFileHeld):
+        PidFile.acquire(tmp_path, PORT)
+    assert look(tmp_path, PORT).held
 
 
 def test_only_names_of_ports_are_ports(tmp_path: Path) -> None:

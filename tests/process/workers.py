@@ -18,7 +18,7 @@ from mlx_serve_gateway.worker import ExitReport
 from mlx_serve_gateway.worker_env import worker_environment
 from mlx_serve_worker.backends.fake import render, vector
 from tests.process.gateways import environment
-from tests.process.waiting import async_until
+from tests.waiting import async_until
 
 
 class Recorder:

@@ -6,10 +6,9 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import msgspec
@@ -17,7 +16,8 @@ import psutil
 import pytest
 
 import mlx_serve_gateway
-from mlx_serve_common.models import MANIFEST_FILE, Manifest, ModelKind
+from tests.process.waiting import until
+from tests.store import ModelStore
 
 _SOURCE = Path(mlx_serve_gateway.__file__).parent.parent
 _LIMIT_S = 50
@@ -75,19 +75,7 @@ class CommandLine:
         return pid
 
     def install_fake(self, name: str, **options: Any) -> None:
-        folder = self.home / "models" / name
-        folder.mkdir(parents=True)
-        manifest = Manifest(
-            name=name,
-            kind=ModelKind.EMBEDDING,
-            architecture="fake",
-            created_at="2026-01-01T00:00:00Z",
-            backend="fake",
-            dimensions=8,
-            max_tokens=512,
-            options=options,
-        )
-        (folder / MANIFEST_FILE).write_bytes(msgspec.json.encode(manifest))
+        ModelStore(self.home / "models").add(name, **options)
 
     def processes(self) -> list[psutil.Process]:
         """Every live process that was started with this home folder."""
@@ -153,11 +141,3 @@ class Running:
         status = self._answer.result(_LIMIT_S)[0]
         self._threads.shutdown()
         return status
-
-
-def until(is_so: Callable[[], object], limit_s: float = 20) -> None:
-    """Wait for what gives no event of its own."""
-    deadline = monotonic() + limit_s
-    while not is_so():
-        assert monotonic() < deadline, "it did not come to be"
-        sleep(0.01)

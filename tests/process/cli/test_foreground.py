@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.process.cli.conftest import CommandLine, Running, get, until
+from tests.process.cli.conftest import CommandLine, Running, get
+from tests.process.waiting import until
 
 pytestmark = pytest.mark.process
 

@@ -5,15 +5,15 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from mlx_serve_gateway.pidfile import PidFile
-from tests.process.cli.conftest import CommandLine, Running, get, until
+from tests.process.cli.conftest import CommandLine, Running, get
 from tests.process.intruders import INTRUDERS
+from tests.process.waiting import until
 
 pytestmark = pytest.mark.process
 
@@ -163,20 +163,31 @@ def test_a_long_home_and_no_place_for_temporary_files(cli: CommandLine) -> None:
     until(lambda: get(port, "/readyz")[0] == 200)
 
 
-@pytest.mark.parametrize("make", INTRUDERS.values(), ids=INTRUDERS)
-def test_a_pid_file_that_is_none(
-    cli: CommandLine, free_port: int, make: Callable[[Path], None]
+def test_pid_files_that_are_none(cli: CommandLine) -> None:
+    (cli.home / "victim").write_text("precious")
+    for port, make in enumerate(INTRUDERS.values(), 20_001):
+        make(cli.home / f"mlx-serve-{port}.pid")
+    before = sorted(cli.home.iterdir())
+
+    assert cli.run("status", "--port", "20001").returncode == 3
+    assert cli.run("status").returncode == 3
+    for force in ((), ("--force",)):
+        stopped = cli.run("stop", "--all", *force)
+        assert stopped.returncode == 0
+        assert stopped.stdout.count("not running on port 200") == len(INTRUDERS)
+    assert sorted(cli.home.iterdir()) == before
+    assert (cli.home / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["garbage", "a link", "a directory", "a FIFO"])
+def test_a_start_where_something_lies_in_the_way(
+    cli: CommandLine, free_port: int, kind: str
 ) -> None:
     (cli.home / "victim").write_text("precious")
-    make(cli.home / f"mlx-serve-{free_port}.pid")
-    port = ("--port", str(free_port))
-
-    assert cli.run("status", *port).returncode == 3
-    assert cli.run("stop", *port).returncode == 0
-    started = cli.run("start", *port)
-    assert started.returncode == 0, started
-    assert cli.run("status", *port).returncode == 0
-    assert cli.run("stop", *port).returncode == 0
+    INTRUDERS[kind](cli.home / f"mlx-serve-{free_port}.pid")
+    cli.start("--port", str(free_port))
+    assert cli.run("status", "--port", str(free_port)).returncode == 0
+    assert cli.run("stop", "--port", str(free_port)).returncode == 0
     assert (cli.home / "victim").read_text() == "precious"
     assert not (cli.home / f"mlx-serve-{free_port}.pid").exists()
 
@@ -204,12 +215,15 @@ def test_while_the_previous_one_drains(cli: CommandLine, free_port: int) -> None
     assert get(free_port, "/health")[1]["pid"] == cli.pid(free_port)
 
 
-def test_a_start_that_is_given_up_leaves_no_server(cli: CommandLine, free_port: int) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_start_that_is_given_up_leaves_no_server(
+    cli: CommandLine, free_port: int, signum: signal.Signals
+) -> None:
     # Held by this process, which never says who it is: the server waits for its turn.
     held = PidFile.acquire(cli.home, free_port)
     waiting = cli.spawn("start", "--port", str(free_port))
     until(lambda: len(cli.processes()) == 2)
-    waiting.send_signal(signal.SIGINT)
+    waiting.send_signal(signum)
     waiting.communicate()
     assert waiting.returncode == 130
     assert cli.processes() == []

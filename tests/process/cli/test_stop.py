@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from mlx_serve_gateway.pidfile import PidFile
-from tests.process.cli.conftest import CommandLine, Running, get, until
+from tests.process.cli.conftest import CommandLine, Running, get
+from tests.process.waiting import until
 
 pytestmark = pytest.mark.process
 
@@ -157,13 +158,13 @@ def test_all_of_them(cli: CommandLine, free_port: int) -> None:
     os.kill(cli.pid(hung), signal.SIGSTOP)
     (cli.home / f"mlx-serve-{free_port}.pid").write_text("stale")
 
-    stopped = cli.run("stop", "--all", "--timeout", "3")
+    stopped = cli.run("stop", "--all", "--timeout", "1")
     assert stopped.returncode == 1
     assert len(stopped.stdout.splitlines()) == 3
     assert f"not running on port {free_port}\n" in stopped.stdout
     for port in (first, second):
         assert f"stopped the server on port {port} " in stopped.stdout
-    assert f"port {hung}: pid {cli.pid(hung)} did not stop within 3 s" in stopped.stderr
+    assert f"port {hung}: pid {cli.pid(hung)} did not stop within 1 s" in stopped.stderr
     assert cli.run("stop", "--all", "--force").returncode == 0
 
 

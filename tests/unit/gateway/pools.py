@@ -1,0 +1,59 @@
+"""Pools over fake workers, small enough for a test to fill."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
+from mlx_serve_gateway.batcher import BatchLimits
+from mlx_serve_gateway.eviction import Room
+from mlx_serve_gateway.lane import LaneLimits
+from mlx_serve_gateway.pool import Pool, PoolSettings
+from tests.unit.gateway.fake_workers import FakeWorkers
+
+GIB = 1024**3
+TTL_S = 100.0
+
+
+def make_pool(
+    workers: FakeWorkers,
+    now: Callable[[], float],
+    *,
+    slots: int = 2,
+    memory_gib: float = 100,
+    pinned: tuple[str, ...] = (),
+    batch_items: int = 4,
+    ttl_s: float = TTL_S,
+) -> Pool:
+    settings = PoolSettings(
+        room=Room(dict.fromkeys(ModelKind, slots), int(memory_gib * GIB)),
+        lane=LaneLimits(batch=BatchLimits(batch_items=batch_items)),
+        ttl_s=ttl_s,
+        pinned=frozenset(pinned),
+    )
+    return Pool(settings, workers.launch, now)
+
+
+def model(
+    name: str, kind: ModelKind = ModelKind.EMBEDDING, *, weights_gib: float = 0
+) -> InstalledModel:
+    manifest = Manifest(
+        name=name,
+        kind=kind,
+        architecture="fake",
+        created_at="2026-01-01T00:00:00Z",
+        weights_bytes=int(weights_gib * GIB),
+    )
+    return InstalledModel(manifest, Path("models", name))
+
+
+A, B, C = model("a"), model("b"), model("c")
+
+
+def state(pool: Pool, of: InstalledModel) -> str:
+    (status,) = [status for status in pool.statuses() if status.model == of.name]
+    return status.state
+
+
+def error(pool: Pool, of: InstalledModel) -> str | None:
+    (status,) = [status for status in pool.statuses() if status.model == of.name]
+    return status.error

@@ -1,0 +1,140 @@
+"""The ledger as a state machine: whatever happens, each item ends once, and only as it may."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mlx_serve_common.errors import ServeError
+from mlx_serve_gateway.batcher import CREDIT, Batcher, BatchLimits
+from mlx_serve_gateway.calls import Call
+from tests.unit.gateway.stub_call import StubCall
+
+LIMITS = BatchLimits(queue_items=40, queue_characters=200, batch_items=5, batch_characters=30)
+
+
+class Ledger(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.batcher = Batcher(LIMITS)
+        self.calls: dict[int, StubCall] = {}
+        """Every item that has not ended, and whose it is."""
+        self.in_worker: list[list[int]] = []
+        self.trials: set[int] = set()
+        """Items that were in a dying worker and have not ended since."""
+
+    # --- what can happen -------------------------------------------------------------------------
+
+    @rule(sizes=st.lists(st.integers(0, 20), min_size=1, max_size=12))
+    def offer(self, sizes: list[int]) -> None:
+        call = StubCall(sizes)
+        waiting = self.batcher.queued
+        try:
+            self.batcher.offer(call)
+        except ServeError:
+            assert waiting > 0
+            return
+        assert not self.calls.keys() & set(call.ids), "an id was given twice"
+        self.calls |= dict.fromkeys(call.ids, call)
+
+    @rule()
+    def take(self) -> None:
+        before = self.batcher.queued
+        batch = self.batcher.take()
+        if batch is None:
+            has_credit = len(self.in_worker) < (1 if self.trials else CREDIT)
+            assert not (has_credit and before), "items wait although the worker has room"
+            return
+        ids = [id for part in batch.parts for id in part.ids]
+        assert len(self.in_worker) < CREDIT
+        assert 0 < len(set(ids)) == len(ids) <= LIMITS.batch_items
+        assert set(ids) <= self.calls.keys(), "an ended item was sent"
+        assert not set(ids) & set(sum(self.in_worker, [])), "an item was sent twice"
+        self.in_worker.append(ids)
+
+    @precondition(lambda self: self.in_worker)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        batch = self.in_worker[0]
+        count = data.draw(st.integers(1, len(batch)))
+        answered = data.draw(st.permutations(batch))[:count]
+        calls = self.batcher.settle(answered)
+        assert calls == [self.calls.get(id) for id in answered]
+        self._leave_worker(answered)
+        self._end(answered)
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        call = data.draw(st.sampled_from(sorted(set(self.calls.values()), key=lambda c: c.first_id)))
+        told = self.batcher.cancel(call)
+        assert told == sorted(set(call.ids) & set(sum(self.in_worker, [])))
+        self._end(call.ids)
+
+    @rule()
+    def worker_dies(self) -> None:
+        held = [id for id in sum(self.in_worker, []) if id in self.calls]
+        self.in_worker.clear()
+        killers = [call.first_id + index for call, index in self.batcher.recover()]
+        assert killers == sorted(self.trials & set(held)), "who is a killer, and who is not"
+        assert not killers or len(held) == 1, "a killer was not alone"
+        self._end(killers)
+        self.trials |= set(held) - set(killers)
+
+    @rule()
+    def worker_leaves(self) -> None:
+        self.in_worker.clear()
+        self.batcher.take_back()
+
+    @rule()
+    def give_up(self) -> None:
+        given_up = self.batcher.drain_calls()
+        # A call whose items were all sent and answered is over; any other is returned, once.
+        assert len(given_up) == len(set(map(id, given_up)))
+        assert set(given_up) == set(self.calls.values())
+        self._end(list(self.calls))
+
+    # --- what must hold --------------------------------------------------------------------------
+
+    @invariant()
+    def every_item_is_in_one_place(self) -> None:
+        in_worker = sum(self.in_worker, [])
+        assert self.batcher.in_worker == len(in_worker)
+        assert self.batcher.queued == len(self.calls.keys() - set(in_worker))
+
+    @invariant()
+    def a_suspect_is_alone_in_the_worker(self) -> None:
+        in_worker = sum(self.in_worker, [])
+        if self.trials & set(in_worker):
+            assert len(in_worker) == 1
+
+    def teardown(self) -> None:
+        """A worker that keeps answering gets to the end of it."""
+        for _ in range(10_000):
+            self.take()
+            if not self.in_worker:
+                break
+            answered = self.in_worker[0]
+            assert self.batcher.settle(answered) == [self.calls.get(id) for id in answered]
+            self._leave_worker(answered)
+            self._end(answered)
+        assert not self.calls
+        assert self.batcher.is_empty
+        self._assert_the_whole_queue_is_free()
+
+    def _assert_the_whole_queue_is_free(self) -> None:
+        largest = StubCall([LIMITS.queue_characters - 1])
+        self.batcher.offer(StubCall([1]))
+        self.batcher.offer(largest)
+
+    def _leave_worker(self, ids: list[int]) -> None:
+        left = [[id for id in batch if id not in ids] for batch in self.in_worker]
+        self.in_worker = [batch for batch in left if batch]
+
+    def _end(self, ids: list[int]) -> None:
+        for id in ids:
+            self.calls.pop(id, None)
+        self.trials.difference_update(ids)
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
