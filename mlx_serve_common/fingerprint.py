@@ -25,7 +25,8 @@ def index_fingerprint(
     if prompt is None:
         prompt = manifest.prompts.get(manifest.default_prompt or "", "")
     if normalize is None:
-        normalize = any(isinstance(step, Normalize) for step in manifest.pipeline)
+        # A shortened vector is scaled to unit length again.
+        normalize = dimensions is not None or manifest.pipeline[-1:] == [Normalize()]
     facts = (
         manifest.architecture,
         weights or manifest.revision,

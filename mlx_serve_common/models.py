@@ -22,6 +22,9 @@ class ModelKind(StrEnum):
     CHAT = "chat"
 
 
+Implementation = Literal["own", "mlx_lm", "mlx_embeddings", "custom"]
+"""Whose code computes the model's layers; only the first two are compared with a reference."""
+
 PoolingMode = Literal["cls", "mean", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean"]
 
 
@@ -96,7 +99,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     passed: bool
     problems: list[str] = []
-    finite: bool
+    finite: bool | None = None
     batch_max_diff: float | None = None
     """The largest difference of a number when its input was computed alone and in a batch."""
     dimensions_ok: bool | None = None
@@ -113,6 +116,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: ModelKind
     architecture: str
+    implementation: Implementation = "own"
     created_at: str
     backend: str = "encoder"
     source: str | None = None

@@ -206,6 +206,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_items: int
     max_batch_tokens: int | None = None
     """Padded tokens of one forward pass; None lets the backend choose for its device."""
+    custom_models: str | None = None
+    """The folder of the person's own architectures."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -40,7 +40,13 @@ class Child:
                 *((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in fds.items()),
             ],
         )
-        _when_exited(self._loop, self.pid, self._reap)
+        try:
+            _when_exited(self._loop, self.pid, self._reap)
+        except Exception:
+            # No descriptor left to watch it with: nobody would ever reap it.
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
 
     @property
     def is_running(self) -> bool:

@@ -73,6 +73,7 @@ class WorkerHost(msgspec.Struct, frozen=True):
     max_batch_tokens: int | None
     timeouts: Timeouts
     now: Callable[[], float]
+    custom_models: str | None = None
 
 
 class WorkerHandle:
@@ -151,6 +152,7 @@ class WorkerHandle:
             socket=str(self._channel.path),
             max_batch_items=self._host.max_batch_items,
             max_batch_tokens=self._host.max_batch_tokens,
+            custom_models=self._host.custom_models,
         )
         return msgspec.json.encode(spec).decode()
 

@@ -39,6 +39,9 @@ class Output:
             self._loop.remove_reader(self._read_end)
             os.close(self._read_end)
             self._read_end = -1
+            if self._partial:  # what a process says last need not end its line
+                self._log(self._partial)
+            self._tell_left_out()
 
     def _on_readable(self) -> None:
         if self._read_end < 0:
@@ -57,11 +60,15 @@ class Output:
     def _log(self, line: bytes) -> None:
         second = int(self._now())
         if second != self._second:
-            if self._left_out:
-                log.warning("%s: %d lines of output left out", self._name, self._left_out)
-            self._second, self._lines, self._left_out = second, 0, 0
+            self._tell_left_out()
+            self._second, self._lines = second, 0
         self._lines += 1
         if self._lines <= LINES_PER_SECOND:
             log.info("%s: %s", self._name, line.decode(errors="replace"))
         else:
             self._left_out += 1
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            log.warning("%s: %d lines of output left out", self._name, self._left_out)
+            self._left_out = 0

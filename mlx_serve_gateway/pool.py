@@ -209,7 +209,9 @@ class Pool:
 
     async def _keep(self, lane: Lane) -> None:
         """One stay: worker follows worker until the model leaves or cannot be kept."""
-        stays = True
+        stays = not self._is_stopping
+        if not stays:  # the stop came between the admission and this first step
+            self._rest(lane)
         while stays:
             lane.phase = Phase.LOADING
             lane.worker = self._launch(lane.model, _LaneObserver(self, lane))

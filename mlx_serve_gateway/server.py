@@ -20,6 +20,7 @@ import uvloop
 import zmq
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
+from hypercorn.config import Sockets
 from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
@@ -107,6 +108,7 @@ async def _serve(
         env=worker_environment() | {"MLX_SERVE_INSTANCE": instance},
         max_batch_items=config.batch.max_batch_size,
         max_batch_tokens=None if (tokens := config.batch.max_batch_tokens) == "auto" else tokens,
+        custom_models=config.chat.custom_models,
         timeouts=Timeouts(config.limits.load_timeout, config.limits.batch_timeout),
         now=monotonic,
     )
@@ -228,8 +230,17 @@ def _memory_budget(config: Config) -> int:
     return int(psutil.virtual_memory().total * _SHARE_OF_MEMORY)
 
 
+class _HypercornConfig(HypercornConfig):
+    def create_sockets(self) -> Sockets:
+        sockets = super().create_sockets()
+        for listener in sockets.insecure_sockets:
+            # Hypercorn has made it inheritable: a worker would keep the port open after us.
+            listener.set_inheritable(False)
+        return sockets
+
+
 def _hypercorn_config(config: Config, listeners: list[socket.socket]) -> HypercornConfig:
-    settings = HypercornConfig()
+    settings = _HypercornConfig()
     settings.bind = [f"fd://{listener.detach()}" for listener in listeners]
     settings.backlog = _BACKLOG
     settings.graceful_timeout = config.limits.drain_timeout

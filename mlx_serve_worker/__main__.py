@@ -25,7 +25,8 @@ def main() -> None:
     spec = msgspec.json.decode(sys.argv[1], type=LaunchSpec)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     path = Path(spec.model_path)
-    code = Loop(spec, token, lambda: make_backend(path)).run()
+    custom = None if spec.custom_models is None else Path(spec.custom_models)
+    code = Loop(spec, token, lambda: make_backend(path, custom)).run()
     logging.shutdown()
     # The interpreter's own shutdown would wait for MLX to tear down; the kernel does it better.
     os._exit(code)

@@ -14,7 +14,8 @@ from mlx_serve_worker.backend import Backend
 TEST_BACKENDS = "MLX_SERVE_TEST_BACKENDS"
 
 
-def make_backend(path: Path) -> Backend:
+def make_backend(path: Path, custom_models: Path | None = None) -> Backend:
+    """``custom_models`` is the folder of the person's own architectures."""
     try:
         manifest = read_manifest(path)
     except ManifestError as error:
@@ -22,7 +23,11 @@ def make_backend(path: Path) -> Backend:
     if manifest.backend == "encoder":
         from mlx_serve_worker.backends.encoder import EncoderBackend
 
-        return EncoderBackend(path)
+        return EncoderBackend(path, custom_models)
+    if manifest.backend == "reranker":
+        from mlx_serve_worker.backends.reranker import RerankerBackend
+
+        return RerankerBackend(path)
     if manifest.backend == "fake" and os.environ.get(TEST_BACKENDS) == "1":
         from mlx_serve_worker.backends.fake import FakeBackend
 

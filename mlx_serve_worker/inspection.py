@@ -7,6 +7,7 @@ refused with the reason; every choice is in ``decided`` with the file or the rul
 import datetime
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,12 @@ import msgspec
 
 from mlx_serve_common.models import Manifest, ModelKind, TextNormalizer
 from mlx_serve_worker import architectures, weights
-from mlx_serve_worker.architectures import Encoder
+from mlx_serve_worker.assembly import assemble
 from mlx_serve_worker.families import family
 from mlx_serve_worker.modules import MODULES_FILE, Modules, read_modules, transformer_folder
+from mlx_serve_worker.quantization import quantize
 from mlx_serve_worker.repository import Repository, unfit
+from mlx_serve_worker.reranker_inspection import judge_hint, read_reranker
 from mlx_serve_worker.tokenizer_file import TOKENIZER_FILE
 from mlx_serve_worker.transformer_settings import (
     PROMPTS_FILE,
@@ -53,6 +56,8 @@ class Origin(NamedTuple):
     kind: ModelKind | None = None
     source: str | None = None
     revision: str | None = None
+    custom_models: Path | None = None
+    """The folder of their own architectures."""
 
 
 def inspect(root: Path, origin: Origin) -> Inspection:
@@ -77,33 +82,83 @@ class _Inspector:
         architecture = self._architecture(config)
         if not repository.has(self._path(TOKENIZER_FILE)):
             raise unfit(f"there is no {self._path(TOKENIZER_FILE)}")
-        code = architectures.find(architecture)
-        encoder = code.build(config)
-        located = weights.locate(encoder, self._weight_files(), code.parameter_name)
-        if located.unknown:
-            self._decided["unused_weights"] = ", ".join(sorted(located.unknown)[:20])
+        if kind is ModelKind.RERANKER:
+            return self._reranker(config, architecture)
+        code = self._code(architecture, config)
+        assembled = assemble(code.code, config, self._weight_files())
+        encoder = assembled.encoder
+        self._note_unused(assembled.located)
         modules = self._modules(encoder.dimensions)
         settings, settings_file = read_transformer_settings(repository, self._folder)
         prompts, default_prompt = read_prompts(repository, self._decided)
-        manifest = Manifest(
+        manifest = self._manifest(
+            kind,
+            architecture,
+            assembled.located,
+            implementation=code.implementation,
+            quantization=assembled.quantization,
+            dimensions=modules.dimensions,
+            max_tokens=self._max_tokens(encoder.positions, settings.max_seq_length, settings_file),
+            lower_case=settings.do_lower_case,
+            pipeline=modules.steps,
+            prompts=prompts,
+            default_prompt=default_prompt,
+        )
+        return Inspection(manifest, self._files(modules.files, settings_file))
+
+    def _reranker(self, config: dict[str, Any], architecture: str) -> Inspection:
+        found = read_reranker(self._repository, self._folder, config, self._decided)
+        files = self._weight_files()
+        quantization = quantize(found.model, config, files, found.parameter_name)
+        located = weights.locate(found.model, files, found.parameter_name)
+        self._note_unused(located)
+        manifest = self._manifest(
+            ModelKind.RERANKER,
+            architecture,
+            located,
+            quantization=quantization,
+            backend="reranker",
+            head=found.head,
+            max_tokens=self._max_tokens(
+                found.positions,
+                found.settings.max_seq_length,
+                found.settings_file,
+                **found.limits,
+            ),
+            lower_case=found.settings.do_lower_case,
+            prompts=found.prompts,
+            default_prompt=found.default_prompt,
+        )
+        return Inspection(manifest, self._files(found.files, found.settings_file))
+
+    def _code(self, architecture: str, config: dict[str, Any]) -> architectures.Found:
+        found = architectures.choose(architecture, self._origin.custom_models)
+        if found.decided_by:
+            self._decided["architecture"] = found.decided_by
+        if decisions := getattr(found.code, "decisions", None):
+            self._decided |= decisions(config)
+        return found
+
+    def _note_unused(self, located: weights.Located) -> None:
+        if located.unknown:
+            self._decided["unused_weights"] = ", ".join(sorted(located.unknown)[:20])
+
+    def _manifest(
+        self, kind: ModelKind, architecture: str, located: weights.Located, **own: Any
+    ) -> Manifest:
+        return Manifest(
             name=self._origin.name,
             kind=kind,
             architecture=architecture,
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             source=self._origin.source,
             revision=self._origin.revision,
-            dimensions=modules.dimensions,
-            max_tokens=self._max_tokens(encoder, settings.max_seq_length, settings_file),
-            lower_case=settings.do_lower_case,
             normalizer=self._normalizer(architecture),
             transformer_folder=self._folder,
-            pipeline=modules.steps,
-            prompts=prompts,
-            default_prompt=default_prompt,
             dtype=_dtype(located),
             decided=self._decided,
+            **own,
         )
-        return Inspection(manifest, self._files(modules, settings_file))
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name
@@ -119,20 +174,28 @@ class _Inspector:
     def _kind(self, config: dict[str, Any]) -> ModelKind:
         found, reason = _guess_kind(self._repository, config)
         wanted = self._origin.kind
+        if found is ModelKind.CHAT and (hint := self._judge_hint()):
+            found, reason = ModelKind.RERANKER, hint
         if wanted not in (None, found):
             raise unfit(f"this is not of type {wanted}: {reason} makes it {found}")
-        if found is not ModelKind.EMBEDDING:
+        if found is ModelKind.CHAT:
             raise unfit(f"models of type {found} cannot be served by this version ({reason})")
         self._decided["kind"] = reason
         return found
+
+    def _judge_hint(self) -> str | None:
+        """Why a language model is to be used as a reranker, if it is."""
+        if self._origin.kind is ModelKind.RERANKER:
+            return "given at install time"
+        if self._origin.kind is None:
+            names = (self._origin.source or "", self._origin.name)
+            return judge_hint(self._repository, self._folder, names)
+        return None
 
     def _architecture(self, config: dict[str, Any]) -> str:
         model_type = config.get("model_type")
         if not isinstance(model_type, str) or not _MODEL_TYPE.fullmatch(model_type):
             raise unfit(f"{self._path(_CONFIG)} has no usable model_type")
-        for key in ("quantization", "quantization_config"):
-            if config.get(key):
-                raise unfit(f"{self._path(_CONFIG)} has {key}: quantized weights are not supported")
         self._decided["architecture"] = f"{self._path(_CONFIG)}: model_type"
         return model_type
 
@@ -145,9 +208,11 @@ class _Inspector:
         self._decided["pooling"] = self._decided["normalize"] = found.decided_by
         return Modules(found.pipeline, width, [], {})
 
-    def _max_tokens(self, encoder: Encoder, setting: int | None, settings_file: str) -> int:
+    def _max_tokens(
+        self, positions: int, setting: int | None, settings_file: str, **others: int
+    ) -> int:
         """As the reference: the setting wins over the tokenizer's; nothing exceeds positions."""
-        limits = {f"{self._path(_CONFIG)}: max_position_embeddings": encoder.positions}
+        limits = {f"{self._path(_CONFIG)}: max_position_embeddings": positions, **others}
         if setting is not None:
             limits[f"{settings_file}: max_seq_length"] = setting
         elif (stated := self._tokenizer_config().get("model_max_length")) is not None:
@@ -175,7 +240,7 @@ class _Inspector:
             chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
         )
 
-    def _files(self, modules: Modules, settings_file: str) -> list[str]:
+    def _files(self, of_modules: Sequence[str], settings_file: str) -> list[str]:
         repository = self._repository
         of_transformer = [_CONFIG, TOKENIZER_FILE, _TOKENIZER_CONFIG, *_OPTIONAL_FILES]
         candidates = [
@@ -185,7 +250,7 @@ class _Inspector:
             settings_file,
             MODULES_FILE,
             PROMPTS_FILE,
-            *modules.files,
+            *of_modules,
         ]
         return sorted({name for name in candidates if name and repository.has(name)})
 
@@ -209,5 +274,6 @@ def _guess_kind(repository: Repository, config: dict[str, Any]) -> tuple[ModelKi
 
 
 def _dtype(located: weights.Located) -> str:
-    largest = max(located.tensors.values(), key=lambda tensor: math.prod(tensor.shape))
-    return _DTYPES[largest.dtype]
+    # Quantized values are packed into integers; what is left tells what is computed in.
+    plain = [tensor for tensor in located.tensors.values() if tensor.dtype in _DTYPES]
+    return _DTYPES[max(plain, key=lambda tensor: math.prod(tensor.shape)).dtype]

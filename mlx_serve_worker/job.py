@@ -1,4 +1,4 @@
-"""``python -P -m mlx_serve_worker.job import …``: one piece of work on model files, then the end.
+"""``python -P -m mlx_serve_worker.job import|verify …``: one piece of work on model files, then the end.
 
 Invariants: standard output carries ``JobEvent`` lines and nothing else; the last one tells success
 or the error, and the exit code (0 or 1) agrees with it. What is for developers goes to stderr.
@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, NoReturn
@@ -19,6 +20,8 @@ from mlx_serve_common.events import JobEvent, encode_event
 from mlx_serve_common.models import ModelKind
 
 log = logging.getLogger(__name__)
+
+Report = Callable[[JobEvent], None]
 
 
 class _Interrupted(BaseException):
@@ -41,17 +44,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--source-id")
     command.add_argument("--exist-ok", action="store_true")
     command.add_argument("--replace", action="store_true")
+    command = commands.add_parser("verify", allow_abbrev=False)
+    command.add_argument("--model-dir", type=Path, required=True)
     return parser
 
 
-def _import(arguments: argparse.Namespace, events: BinaryIO) -> JobEvent:
+def _import(arguments: argparse.Namespace, report: Report) -> JobEvent:
     # Here, so that a wrong argument is answered without loading MLX.
     from mlx_serve_worker.inspection import Origin
     from mlx_serve_worker.installation import IfInstalled, install
     from mlx_serve_worker.store import Store
-
-    def report(event: JobEvent) -> None:
-        events.write(encode_event(event) + b"\n")
 
     if_installed: IfInstalled = "refuse"
     if arguments.replace:
@@ -64,9 +66,26 @@ def _import(arguments: argparse.Namespace, events: BinaryIO) -> JobEvent:
     return JobEvent(status="success", model=manifest.name)
 
 
+def _verify(arguments: argparse.Namespace, report: Report) -> JobEvent:
+    from mlx_serve_worker.reverification import reverify
+
+    folder: Path = arguments.model_dir
+    verified = reverify(folder, report)
+    if not verified.passed:
+        return JobEvent(error="; ".join(verified.problems), code=ErrorCode.INVALID_MODEL)
+    return JobEvent(status="success", model=folder.name)
+
+
+_COMMANDS = {"import": _import, "verify": _verify}
+
+
 def _last_event(events: BinaryIO) -> JobEvent:
+    def report(event: JobEvent) -> None:
+        events.write(encode_event(event) + b"\n")
+
     try:
-        return _import(_parser().parse_args(), events)
+        arguments = _parser().parse_args()
+        return _COMMANDS[arguments.command](arguments, report)
     except ServeError as error:
         return JobEvent(error=error.message, code=error.code)
     except OSError as error:

@@ -17,11 +17,11 @@ INSTRUCTION = "Given a web search query, retrieve relevant passages that answer 
 MAX_TOKENS = 8192
 """The length that the model card works with."""
 
-BEFORE = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and"
-    ' the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
-    "<|im_start|>user\n"
+SYSTEM = (
+    "Judge whether the Document meets the requirements based on the Query and the Instruct"
+    ' provided. Note that the answer can only be "yes" or "no".'
 )
+BEFORE = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 QUESTION = "<Instruct>: {instruction}\n<Query>: {query}\n<Document>:"
 AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 

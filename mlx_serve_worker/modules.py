@@ -43,6 +43,12 @@ def transformer_folder(repository: Repository) -> str:
     return _folder(modules[0])
 
 
+def later_modules(repository: Repository) -> list[tuple[str, str]]:
+    """The class and the folder of each module after the transformer."""
+    modules = repository.json_list(MODULES_FILE) or []
+    return [(_class_name(module), _folder(module)) for module in modules[1:]]
+
+
 def read_modules(repository: Repository, width: int) -> Modules:
     """The modules after the transformer, whose token vectors are ``width`` wide."""
     read = Modules([], width, [], {})

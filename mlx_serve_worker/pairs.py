@@ -60,7 +60,7 @@ def pair_template(tokenizer: Any) -> PairTemplate:
             break
         if (template := _template(found)) is not None and _fits(template, bare, found.ids):
             return template
-    raise ServeError(ErrorCode.INVALID_MODEL, "tokenizer.json puts pairs together in an unknown way")
+    raise ServeError(ErrorCode.INVALID_MODEL, "tokenizer.json pairs texts in an unknown way")
 
 
 def _template(found: Any) -> PairTemplate | None:

@@ -14,6 +14,7 @@ import msgspec
 from mlx_serve_common.errors import ErrorCode, ServeError
 
 MAX_JSON_BYTES = 64 * 1024**2
+MAX_TEXT_BYTES = 64 * 1024
 MAX_REPOSITORY_BYTES = 200 * 1024**3
 MAX_FILES = 2000
 
@@ -57,6 +58,17 @@ class Repository:
 
     def size(self, name: str) -> int:
         return (self.root / name).lstat().st_size
+
+    def text(self, name: str) -> str:
+        """A small file of text, such as a template."""
+        if self.size(name) > MAX_TEXT_BYTES:
+            raise unfit(f"{name} is larger than {MAX_TEXT_BYTES // 1024} KiB")
+        try:
+            return (self.root / name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise unfit(f"{name} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise unfit(f"{name} is not valid text") from None
 
     def json(self, name: str) -> dict[str, Any] | None:
         """The object in a JSON file, None if there is no such file."""

@@ -87,9 +87,9 @@ class Store:
             self._replace_in_two_steps(staged, target)
         sync(self.models_dir)
 
-    def rewrite_manifest(self, manifest: Manifest) -> None:
-        """Put another manifest into an installed model. The caller holds the lock of its name."""
-        folder = self.models_dir / manifest.name
+    def rewrite_manifest(self, name: str, manifest: Manifest) -> None:
+        """Put another manifest into the model ``name``. The caller holds the lock of that name."""
+        folder = self.models_dir / name
         with self.staging() as staged:
             written = staged / MANIFEST_FILE
             written.write_bytes(encode_manifest(manifest))

@@ -46,7 +46,7 @@ def guarded(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     """The tokenizer of a model, cleaning up text as its manifest says."""
-    tokenizer = _read(folder / TOKENIZER_FILE)
+    tokenizer = read_tokenizer(folder / TOKENIZER_FILE)
     if manifest.normalizer is not None:
         tokenizer.normalizer = BertNormalizer(
             clean_text=True,
@@ -61,7 +61,7 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     return tokenizer
 
 
-def _read(path: Path) -> Tokenizer:
+def read_tokenizer(path: Path) -> Tokenizer:
     try:
         if path.is_symlink() or path.stat().st_size > MAX_TOKENIZER_BYTES:
             raise ServeError(ErrorCode.INVALID_MODEL, f"{path.name} is a link, or too large")

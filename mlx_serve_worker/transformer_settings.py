@@ -3,7 +3,7 @@
 Invariants: a setting that changes vectors is either honoured or refused.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,22 @@ _SETTINGS_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+
+Task = Literal["feature-extraction", "sequence-classification", "text-generation"]
+
+
+class _Outputs(NamedTuple):
+    """What the transformer computes for a task, and what the module calls it."""
+
+    method: str
+    module: str
+
+
+_OUTPUTS: dict[str, _Outputs] = {
+    "feature-extraction": _Outputs("last_hidden_state", "token_embeddings"),
+    "sequence-classification": _Outputs("logits", "scores"),
+    "text-generation": _Outputs("logits", "causal_logits"),
+}
 # Settings of other kinds of model, or of speed, that change no vector of ours.
 _HARMLESS_MODEL_ARGUMENTS = {
     "add_pooling_layer", "attn_implementation", "device_map", "dtype", "low_cpu_mem_usage",
@@ -28,7 +43,7 @@ class TransformerSettings(msgspec.Struct, frozen=True):
     max_seq_length: Annotated[int, msgspec.Meta(ge=1)] | None = None
     do_lower_case: bool = False
     transformer_task: str = "feature-extraction"
-    module_output_name: str = "token_embeddings"
+    module_output_name: str | None = None
     modality_config: dict[str, Any] | None = None
     processing_kwargs: dict[str, Any] | None = None
     model_args: dict[str, Any] = {}
@@ -40,7 +55,7 @@ class TransformerSettings(msgspec.Struct, frozen=True):
 
 
 def read_transformer_settings(
-    repository: Repository, folder: str
+    repository: Repository, folder: str, task: Task = "feature-extraction"
 ) -> tuple[TransformerSettings, str]:
     """The settings of the transformer, and the file that has them ("" if there is none)."""
     for file in _SETTINGS_FILES:
@@ -50,21 +65,26 @@ def read_transformer_settings(
                 settings = msgspec.convert(config, TransformerSettings)
             except msgspec.ValidationError as error:
                 raise unfit(f"{name}: {error}") from None
-            _refuse_unsupported(settings, name)
+            _refuse_unsupported(settings, name, task)
             return settings, name
     return TransformerSettings(), ""
 
 
-def _refuse_unsupported(settings: TransformerSettings, name: str) -> None:
-    if settings.transformer_task != "feature-extraction":
-        raise unfit(f"{name}: the task {settings.transformer_task!r} is not supported")
+def _refuse_unsupported(settings: TransformerSettings, name: str, task: Task) -> None:
+    if settings.transformer_task != task:
+        raise unfit(f"{name}: the task {settings.transformer_task!r} is not supported here")
+    outputs = _OUTPUTS[task]
     modality = settings.modality_config
-    if modality is not None and modality.get("text") != _TEXT:
+    text = {"method": "forward", "method_output_name": outputs.method}
+    if modality is not None and modality.get("text") != text:
         raise unfit(f"{name}: this modality_config is not supported")
-    if settings.module_output_name != "token_embeddings":
+    if settings.module_output_name not in (None, outputs.module):
         raise unfit(f"{name}: the output {settings.module_output_name!r} is not supported")
+    processing = settings.processing_kwargs or {}
+    # A language model's template is not used: the prompt that belongs to it is fixed.
+    ignored = {"chat_template"} if task == "text-generation" else set()
     changes = {
-        "processing_kwargs": any((settings.processing_kwargs or {}).values()),
+        "processing_kwargs": any(value for key, value in processing.items() if key not in ignored),
         "model_args": not settings.model_args.keys() <= _HARMLESS_MODEL_ARGUMENTS,
         "model_kwargs": not settings.model_kwargs.keys() <= _HARMLESS_MODEL_ARGUMENTS,
         "tokenizer_args": not settings.tokenizer_args.keys() <= _HARMLESS_MODEL_ARGUMENTS,

@@ -7,15 +7,16 @@ left out in ``not_checked``, and ``passed`` means that there is no problem.
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.models import Manifest, ModelKind, Verified, read_manifest
+from mlx_serve_common.models import Manifest, ModelKind, Parity, Verified, read_manifest
 from mlx_serve_worker import parity
-from mlx_serve_worker.backend import Backend, Prepared
+from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.backend_choice import make_backend
-from mlx_serve_worker.probe import Probe
+from mlx_serve_worker.probe import Probe, Row
 
 _BRIEF_TEXTS = (
     "A short text.",
@@ -39,63 +40,102 @@ _BATCH_TOLERANCE = 0.02
 
 def try_out(folder: Path) -> Verified:
     """The brief form; raises ``invalid_model`` if the model does not pass."""
-    try:
-        verified = verify(folder, brief=True)
-    except ServeError as error:
-        if error.code is ErrorCode.INVALID_MODEL:
-            raise
-        raise _failed(error.message) from None
+    verified = verify(folder, brief=True)
     if not verified.passed:
-        raise _failed(verified.problems[0])
+        raise ServeError(
+            ErrorCode.INVALID_MODEL, f"the model fails its trial run: {verified.problems[0]}"
+        )
     return verified
-
-
-def _failed(reason: str) -> ServeError:
-    return ServeError(ErrorCode.INVALID_MODEL, f"the model fails its trial run: {reason}")
 
 
 def verify(folder: Path, *, brief: bool = False) -> Verified:
     manifest = read_manifest(folder)
     backend = make_backend(folder)
     backend.load()
-    checks = _Checks(manifest, backend)
-    checks.run(_BRIEF_TEXTS if brief else _TEXTS)
+    probe = Probe(backend, manifest.kind)
+    texts = _BRIEF_TEXTS if brief else _TEXTS
+    problems: list[str] = []
+    not_checked: list[str] = []
+
+    pairs = _twice(probe, probe.prepare(texts))
+    if len(pairs) < len(texts):
+        problems.append("its output is not finite")
+    if any(pair.diff > _BATCH_TOLERANCE * np.abs(pair.alone).max() for pair in pairs):
+        problems.append("a text has another result in a batch than alone")
+    dimensions = _dimensions(manifest, pairs)
+    if dimensions not in (None, manifest.dimensions):
+        problems.append(f"it gives {dimensions} dimensions, not {manifest.dimensions}")
+    prompts_ok = measured = None
     if brief:
-        checks.not_checked.append("prompts and parity: run `mlx-serve verify`")
+        not_checked.append("prompts and parity: `mlx-serve verify` does")
     else:
-        checks.run_long(folder, _TEXTS)
-    return checks.result()
+        prompts_ok = _prompts_ok(probe, manifest)
+        if prompts_ok is False:
+            problems.append("a prompt is not put before the text as it should be")
+        measured = _parity(probe, manifest, folder, problems, not_checked)
+    return Verified(
+        when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        device=backend.device,
+        passed=not problems,
+        problems=problems,
+        finite=len(pairs) == len(texts),
+        batch_max_diff=max((pair.diff for pair in pairs), default=None),
+        dimensions_ok=None if dimensions is None else dimensions == manifest.dimensions,
+        prompts_ok=prompts_ok,
+        parity=measured,
+        not_checked=not_checked,
+    )
 
 
-class _Checks:
-    def __init__(self, manifest: Manifest, backend: Backend) -> None:
-        self._manifest = manifest
-        self._device = backend.device
-        self._probe = Probe(backend, manifest.kind)
-        self.problems: list[str] = []
-        self.not_checked: list[str] = []
-        self._finite = True
-        self._batch_max_diff: float | None = None
-        self._dimensions_ok: bool | None = None
-        self._prompts_ok: bool | None = None
-        self._parity: parity.Parity | None = None
+class _Pair(NamedTuple):
+    """What one input gave, computed twice."""
 
-    def result(self) -> Verified:
-        return Verified(
-            when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            device=self._device,
-            passed=not self.problems,
-            problems=self.problems,
-            finite=self._finite,
-            batch_max_diff=self._batch_max_diff,
-            dimensions_ok=self._dimensions_ok,
-            prompts_ok=self._prompts_ok,
-            parity=self._parity,
-            not_checked=self.not_checked,
-        )
+    alone: Row
+    in_batch: Row
 
-    def run(self, texts: Sequence[str]) -> None:
-        inputs = self._probe.prepare(texts)
-        together = self._probe.rows(inputs)
-        alone = [self._probe.rows([item])[0] for item in inputs]
-        rows = [pair for pair in zip(together, alone, strict=True) if None not in pair]
+    @property
+    def diff(self) -> float:
+        return float(np.abs(self.alone - self.in_batch).max())
+
+
+def _twice(probe: Probe, inputs: Sequence[Prepared]) -> list[_Pair]:
+    """The inputs whose results are finite, alone and in a batch of all."""
+    pairs: list[_Pair] = []
+    for item, in_batch in zip(inputs, probe.rows(inputs), strict=True):
+        (alone,) = probe.rows([item])
+        if alone is not None and in_batch is not None:
+            pairs.append(_Pair(alone, in_batch))
+    return pairs
+
+
+def _dimensions(manifest: Manifest, pairs: Sequence[_Pair]) -> int | None:
+    if manifest.kind is not ModelKind.EMBEDDING or not pairs:
+        return None
+    return len(pairs[0].alone)
+
+
+def _prompts_ok(probe: Probe, manifest: Manifest) -> bool | None:
+    """Whether the model reads the prompt and the text as it reads them written in one."""
+    if manifest.kind is not ModelKind.EMBEDDING or not manifest.prompts:
+        return None
+    text = _BRIEF_TEXTS[0]
+    asked: list[tuple[str | None, str]] = [(text, text) for text in manifest.prompts.values()]
+    asked.append((None, manifest.prompts.get(manifest.default_prompt or "", "")))
+    return all(
+        probe.prepare([text], prompt)[0].token_ids
+        == probe.prepare([written + text], "")[0].token_ids
+        for prompt, written in asked
+    )
+
+
+def _parity(
+    probe: Probe, manifest: Manifest, folder: Path, problems: list[str], not_checked: list[str]
+) -> Parity | None:
+    try:
+        measured = parity.measure(probe, manifest, folder, _TEXTS)
+    except parity.NotComparable as reason:
+        not_checked.append(f"parity: {reason}")
+        return None
+    if parity.is_too_far(measured, manifest.dtype):
+        problems.append(f"its answers are not those of {measured.reference}")
+    return measured

@@ -7,7 +7,7 @@ type we know how to compute; a tensor that the model has no use for is never rea
 
 import math
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
@@ -33,6 +33,8 @@ _ITEM_BYTES = {
     "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
 _COMPUTED = ("F32", "F16", "BF16")
+# What MLX packs quantized values and their scales into.
+_PACKED = {mx.uint32: ("U32",), mx.uint8: ("U8",)}
 
 # MLX keeps a side as a signed 32-bit number and would turn a larger one into a negative.
 _Side = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -157,25 +159,38 @@ def locate(model: Parameterized, files: Iterable[Path], rename: Rename) -> Locat
         if name is None:
             continue
         if name not in expected:
+            refuse_part_of_quantized(name)
             unknown.append(tensor.name)
             continue
         if name in tensors:
             raise _unfit(f"the weights hold {tensor.name[:80]!r} twice")
-        shape = tuple(expected[name].shape)
-        if tensor.shape != shape:
-            raise _unfit(
-                f"{tensor.name[:80]!r} has the shape {list(tensor.shape)}, config.json says"
-                f" {list(shape)}"
-            )
-        if tensor.dtype not in _COMPUTED:
-            raise _unfit(
-                f"{tensor.name[:80]!r} is stored as {tensor.dtype}, which is not supported"
-            )
+        check_fit(tensor, expected[name])
         tensors[name] = tensor
-    if missing := sorted(expected.keys() - tensors.keys()):
-        shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-        raise _unfit(f"the weights lack {len(missing)} of {len(expected)} parameters: {shown}")
+    refuse_missing(expected.keys() - tensors.keys(), len(expected))
     return Located(tensors, unknown)
+
+
+def check_fit(tensor: Tensor, parameter: mx.array) -> None:
+    shape = tuple(parameter.shape)
+    if tensor.shape != shape:
+        raise _unfit(
+            f"{tensor.name[:80]!r} has the shape {list(tensor.shape)}, config.json says"
+            f" {list(shape)}"
+        )
+    if tensor.dtype not in _PACKED.get(parameter.dtype, _COMPUTED):
+        raise _unfit(f"{tensor.name[:80]!r} is stored as {tensor.dtype}, which is not supported")
+
+
+def refuse_missing(names: Collection[str], needed: int) -> None:
+    if names:
+        shown = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
+        raise _unfit(f"the weights lack {len(names)} of {needed} parameters: {shown}")
+
+
+def refuse_part_of_quantized(name: str) -> None:
+    """``name`` belongs to no parameter."""
+    if name.endswith((".scales", ".biases", ".global_scale")):
+        raise _unfit(f"{name[:80]!r} is part of a layer that is not quantized here")
 
 
 def load(
@@ -183,15 +198,19 @@ def load(
 ) -> None:
     """Put the stored values into ``model``, as float32 unless half precision is to be kept."""
     located = locate(model, files, rename)
-    stored = {path: _open(path) for path in {tensor.file for tensor in located.tensors.values()}}
+    stored = {path: open_file(path) for path in {tensor.file for tensor in located.tensors.values()}}
     values = [(name, stored[tensor.file][tensor.name]) for name, tensor in located.tensors.items()]
     if not keep_half:
-        values = [(name, value.astype(mx.float32)) for name, value in values]
+        values = [(name, widened(value)) for name, value in values]
     model.update(tree_unflatten(values))
     mx.eval(model.parameters())
 
 
-def _open(path: Path) -> dict[str, mx.array]:
+def widened(value: mx.array) -> mx.array:
+    return value if value.dtype in _PACKED else value.astype(mx.float32)
+
+
+def open_file(path: Path) -> dict[str, mx.array]:
     try:
         return cast(dict[str, mx.array], mx.load(str(path)))
     except (RuntimeError, ValueError):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_serve_common.config import Config
+from mlx_serve_common.logs import escape
 from mlx_serve_common.paths import log_file
 from mlx_serve_gateway.cli.announcement import heard, tell_terminal
 from mlx_serve_gateway.cli.configuration import exit_code_of, make_folder, unusable
@@ -23,6 +24,7 @@ from mlx_serve_gateway.cli.interruption import interruption
 _START_S = 90.0
 _END_S = 5.0
 _LOG_LINES = 15
+_LOG_BYTES = 65_536
 
 
 def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
@@ -91,9 +93,9 @@ def _ended_without_a_word(
     code = child.wait()
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     with log.open("rb") as lines:
-        lines.seek(log_began)
+        lines.seek(max(log_began, log.stat().st_size - _LOG_BYTES))
         last = lines.read().decode("utf-8", "replace").splitlines()[-_LOG_LINES:]
-    shown = "".join(f"\n  {line}" for line in last)
+    shown = "".join(f"\n  {escape(line)}" for line in last)
     return CommandFailed(
         f"the server ended {how} before it was ready; {log} says:{shown or ' nothing'}",
         ExitCode.INTERNAL,

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from mlx_serve_gateway.cli.addresses import local_url
-from mlx_serve_gateway.cli.gateway_client import NoAnswer, health
+from mlx_serve_gateway.cli.gateway_client import TIMEOUT_S, NoAnswer, health
 from mlx_serve_gateway.pidfile import PidRecord, Watch, watch
 
 # Beyond the drain: for the workers and the process itself to end.
@@ -25,6 +25,8 @@ MARGIN_S = 5.0
 _POLL_S = 0.02
 _NAMELESS_S = 3.0
 _KILLED_S = 10.0
+# Whoever forces is in a hurry, and mostly because the server does not answer.
+_GLANCE_S = 0.5
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -65,7 +67,7 @@ def _ask(seen: Watch | None, port: int, *, force: bool) -> Ending | _Asked:
         if not seen.is_held():
             return Ending(port, "not_running", f"not running on port {port}")
         return Ending(port, "failed", f"port {port}: a server is just starting; try again")
-    doing = _doing(record)
+    doing = _doing(record, _GLANCE_S if force else TIMEOUT_S)
     if doing == "another":
         message = f"port {port}: another server than pid {record.pid} answers; nobody was signalled"
         return Ending(port, "failed", message)
@@ -87,10 +89,10 @@ def _record(seen: Watch) -> PidRecord | None:
     return record
 
 
-def _doing(record: PidRecord) -> Literal["serves", "drains", "another"]:
+def _doing(record: PidRecord, timeout_s: float) -> Literal["serves", "drains", "another"]:
     """A server that hangs counts as one that serves; it may yet hear a signal."""
     try:
-        report = health(local_url(record.host, record.port))
+        report = health(local_url(record.host, record.port), timeout_s)
     except NoAnswer as silence:
         # A server listens from before it writes its record until it drains.
         return "drains" if silence.refused else "serves"

@@ -5,6 +5,8 @@ import click
 from mlx_serve_gateway.cli.entry import run
 from mlx_serve_gateway.cli.models import import_model, list_models
 from mlx_serve_gateway.cli.serve import start, status, stop
+from mlx_serve_gateway.cli.show import show
+from mlx_serve_gateway.cli.verify import verify
 from mlx_serve_gateway.cli.version import version_option
 
 
@@ -14,7 +16,7 @@ def mlx_serve() -> None:
     """A local inference server: embeddings and more, behind the HTTP APIs your tools speak."""
 
 
-for command in (start, stop, status, list_models, import_model):
+for command in (start, stop, status, list_models, show, verify, import_model):
     mlx_serve.add_command(command)
 
 

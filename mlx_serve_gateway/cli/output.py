@@ -7,7 +7,10 @@ text from elsewhere cannot steer the terminal; in a pipe nothing is cut or wrapp
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _UNLIMITED_WIDTH = 10_000
 
@@ -33,8 +36,27 @@ def emit_json(value: object) -> None:
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
     """Borderless columns; ``right`` names those whose cells align to the right."""
-    from rich.console import Console
     from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        to_right = column in right.split()
+        table.add_column(column, justify="right" if to_right else "left", overflow="fold")
+    _emit_rows(table, rows)
+
+
+def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Names and what they are, in two columns; an empty name continues the one above."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    _emit_rows(table, facts)
+
+
+def _emit_rows(table: "Table", rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
     from rich.text import Text
 
     from mlx_serve_common.logs import escape
@@ -42,10 +64,6 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str
     console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = _UNLIMITED_WIDTH
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        to_right = column in right.split()
-        table.add_column(column, justify="right" if to_right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(escape(cell)) for cell in row))
     with console.capture() as captured:

@@ -12,8 +12,10 @@ from mlx_serve_common.wire import Vocabulary
 Given = str | list[Any] | dict[str, Any]
 
 _KINDS = "a string, a list of strings, a list of token ids, or a list of lists of token ids"
-# What fits the 32 bits that tokenizers use; the worker knows the real size of the vocabulary.
+# What fits the 32 bits that tokenizers use.
 _LARGEST_ID = 2**32 - 1
+# Far more than any model reads: what is decoded is up to 128 times as large.
+_MOST_IDS = 2**20
 
 
 class EmbeddingInput(NamedTuple):
@@ -59,12 +61,25 @@ def _text(entry: str | dict[str, Any]) -> str:
 def _ids(entries: list[Any]) -> list[int]:
     if not entries:
         raise ServeError(ErrorCode.EMPTY_INPUT, "a list of token ids is empty", param="input")
-    for entry in entries:
-        if not _is_id(entry):
-            raise _invalid(f"is {_KINDS}")
-        if not 0 <= entry <= _LARGEST_ID:
-            raise _invalid(f"{entry} is no token id")
+    if len(entries) > _MOST_IDS:
+        raise ServeError(
+            ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+            f"{len(entries)} token ids in one input are more than {_MOST_IDS}; split it",
+            param="input",
+        )
+    if not all(map(_is_id, entries)):
+        raise _invalid(f"is {_KINDS}")
+    check_ids(entries, "input")
     return entries
+
+
+def check_ids(ids: list[int], param: str) -> None:
+    """Whether they could be token ids at all; the worker knows its model's vocabulary."""
+    for id in (min(ids, default=0), max(ids, default=0)):
+        if not 0 <= id <= _LARGEST_ID:
+            raise ServeError(
+                ErrorCode.INVALID_REQUEST, f"{param}: {id} is no token id", param=param
+            )
 
 
 def _is_id(entry: Any) -> bool:

@@ -26,8 +26,9 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     input: str | list[Any] | dict[str, Any]
     encoding_format: str | None = None
     dimensions: int | None = None
-    # Jina's names
+    # Jina's names (LlamaIndex says encoding_type)
     embedding_type: str | list[str] | None = None
+    encoding_type: str | None = None
     normalized: bool | None = None
     late_chunking: bool | None = None
     task: str | None = None
@@ -79,7 +80,10 @@ class EmbeddingsApi:
             encoding=_encoding(body),
             truncate=choose_truncation(asked, self._limits.truncate),
             prompt=_prompt(body, model.manifest),
-            dimensions=_dimensions(body.dimensions or body.output_dimension, model.manifest),
+            dimensions=_dimensions(
+                body.output_dimension if body.dimensions is None else body.dimensions,
+                model.manifest,
+            ),
             normalize=body.normalized,
         )
         call = EmbedCall(given.inputs, options, given.vocabulary)
@@ -91,7 +95,7 @@ class EmbeddingsApi:
         body = decode(_tei_decoder, await read_body(request, self._limits.max_body_bytes))
         model = self._services.registry.find_or_only(body.model, ModelKind.EMBEDDING)
         given = read_input(body.inputs, "model", self._limits.max_inputs)
-        asked = body.truncation_direction if body.truncate else body.truncate
+        asked = body.truncate if body.truncate is False else body.truncation_direction
         options = EmbedOptions(
             truncate=choose_truncation(
                 body.truncate if asked is None else asked, self._limits.truncate
@@ -110,15 +114,20 @@ class EmbeddingsApi:
 
 
 def _encoding(body: EmbeddingRequest) -> Encoding:
-    for name in ("encoding_format", "embedding_type", "output_dtype"):
-        asked = getattr(body, name)
-        if isinstance(asked, list) and len(asked) == 1:
-            asked = asked[0]
-        if asked == "base64" or asked == "float":
-            return asked  # type: ignore[no-any-return]
-        if asked is not None:
-            raise _unsupported(name, "is float or base64")
-    return "float"
+    if body.output_dtype not in (None, "float"):
+        raise _unsupported("output_dtype", "is float; the vectors are not quantized")
+    given: list[Encoding] = []
+    for name in ("encoding_format", "embedding_type", "encoding_type"):
+        match getattr(body, name):
+            case None:
+                pass
+            case "float" | ["float"]:
+                given.append("float")
+            case "base64" | ["base64"]:
+                given.append("base64")
+            case _:
+                raise _unsupported(name, "is float or base64")
+    return given[0] if given else "float"
 
 
 def _prompt(body: EmbeddingRequest, manifest: Manifest) -> str | None:

@@ -7,7 +7,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.fingerprint import index_fingerprint
+from mlx_serve_common.models import InstalledModel, ModelKind, Verified
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.services import Services
 
@@ -21,6 +22,9 @@ class ModelCard(msgspec.Struct, kw_only=True):
     dimensions: int | None
     max_tokens: int | None
     source: str | None
+    prompts: list[str]
+    fingerprint: str
+    verified: Verified | None
 
 
 class ModelList(msgspec.Struct, kw_only=True):
@@ -50,4 +54,7 @@ def model_card(model: InstalledModel) -> ModelCard:
         dimensions=manifest.dimensions,
         max_tokens=manifest.max_tokens,
         source=manifest.source,
+        prompts=sorted(manifest.prompts),
+        fingerprint=index_fingerprint(manifest),
+        verified=manifest.verified,
     )

@@ -1,8 +1,8 @@
 """Which of a model's prompts a request asks for.
 
 Clients say it in four ways: the prompt itself, its name, what the input is for (Cohere, Voyage), or
-a Jina task. Only the first two can be wrong; a purpose that the model has no prompt for is served
-without one, as the model was trained.
+a Jina task. Only the first two can be wrong. A query or a document that the model has no prompt for
+goes without one, even if the model has a default; any other purpose leaves that to the model.
 """
 
 from collections.abc import Iterable
@@ -64,8 +64,10 @@ def choose_prompt(asked: Asked, manifest: Manifest) -> str | None:
 
 
 def _for_purpose(purpose: str, manifest: Manifest) -> str | None:
-    names: Iterable[str] = (purpose, *_NAMES.get(_PURPOSES.get(purpose, ""), ()))
-    return next((manifest.prompts[name] for name in names if name in manifest.prompts), None)
+    meant = _PURPOSES.get(purpose)
+    names: Iterable[str] = (purpose, *(_NAMES[meant] if meant else ()))
+    without = "" if meant else None
+    return next((manifest.prompts[name] for name in names if name in manifest.prompts), without)
 
 
 def _invalid(param: str, why: str) -> ServeError:

@@ -15,6 +15,7 @@ from mlx_serve_gateway.calls import Call, DetokenizeCall, TokenizeCall
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
+from mlx_serve_gateway.http.embedding_input import check_ids
 from mlx_serve_gateway.services import Services
 
 # Tokenizers take hundreds of times a text's size in memory while they work.
@@ -32,8 +33,10 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
     inputs: str | list[str] | None = None
     add_special_tokens: bool | None = None
     add_special: bool | None = None
+    parse_special: bool | None = None
     with_pieces: bool | None = None
     return_token_strs: bool | None = None
+    prompt_name: str | None = None
 
 
 class DetokenizeRequest(msgspec.Struct, kw_only=True):
@@ -41,6 +44,7 @@ class DetokenizeRequest(msgspec.Struct, kw_only=True):
     tokens: list[int | list[int]] | None = None
     token_ids: list[int | list[int]] | None = None
     ids: list[int | list[int]] | None = None
+    skip_special_tokens: bool | None = None
 
 
 class TokenizedInput(msgspec.Struct):
@@ -88,18 +92,25 @@ class TokenizeApi:
 
     async def detokenize(self, request: Request) -> Response:
         """For /v1/detokenize: a list of texts."""
-        model, call = await self._detokenized(request)
+        body = await self._detokenize_request(request)
+        model, call = await self._detokenized(request, body, _id_lists(body))
         data = [DetokenizedInput(index, text) for index, text in enumerate(call.texts)]
         return json_response(DetokenizeAnswer(data, model.name))
 
     async def detokenize_one(self, request: Request) -> Response:
         """For /detokenize: vLLM reads ``prompt``, llama.cpp ``content``."""
-        _, call = await self._detokenized(request)
+        body = await self._detokenize_request(request)
+        lists = _id_lists(body)
+        if len(lists) > 1:
+            raise _invalid("tokens", "is one list of ids here; /v1/detokenize takes several")
+        _, call = await self._detokenized(request, body, lists)
         return json_response({"prompt": call.texts[0], "content": call.texts[0]})
 
     async def decode(self, request: Request) -> Response:
-        """For TEI's /decode."""
-        _, call = await self._detokenized(request)
+        """For TEI's /decode, which leaves special tokens out unless told otherwise."""
+        body = await self._detokenize_request(request)
+        skips = body.skip_special_tokens is not False
+        _, call = await self._detokenized(request, body, _id_lists(body), skip_special=skips)
         return json_response(call.texts)
 
     async def _own(self, request: Request, body: TokenizeRequest) -> Response:
@@ -118,7 +129,7 @@ class TokenizeApi:
             pieces=bool(body.return_token_strs),
         )
         model = await self._computed(request, body.model, call)
-        strings = [piece.text for piece in call.pieces[0]] if body.return_token_strs else None
+        strings = [piece.token for piece in call.pieces[0]] if body.return_token_strs else None
         answer = {
             "count": len(call.tokens[0]),
             "max_model_len": model.manifest.max_tokens,
@@ -128,6 +139,8 @@ class TokenizeApi:
         return json_response(answer)
 
     async def _llama_cpp(self, request: Request, body: TokenizeRequest, content: str) -> Response:
+        if body.parse_special is False:
+            raise _unsupported("parse_special", "special tokens in a text are always read as such")
         call = TokenizeCall(
             self._texts(content, "content"),
             special=bool(body.add_special),
@@ -145,6 +158,8 @@ class TokenizeApi:
     async def _tei(
         self, request: Request, body: TokenizeRequest, inputs: str | list[str]
     ) -> Response:
+        if body.prompt_name is not None:
+            raise _unsupported("prompt_name", "is not supported here; put the prompt into the text")
         special = body.add_special_tokens is not False
         call = TokenizeCall(self._texts(inputs, "inputs"), special=special, pieces=True)
         await self._computed(request, body.model, call)
@@ -163,16 +178,21 @@ class TokenizeApi:
         ]
         return json_response(answer)
 
-    async def _detokenized(self, request: Request) -> tuple[InstalledModel, DetokenizeCall]:
-        body = decode(_detokenize, await read_body(request, self._limits.max_body_bytes))
-        given = body.tokens or body.token_ids or body.ids
-        if not given:
-            raise ServeError(ErrorCode.EMPTY_INPUT, "tokens must not be empty", param="tokens")
-        lists = [entry for entry in given if isinstance(entry, list)]
-        numbers = [entry for entry in given if isinstance(entry, int)]
-        if lists and numbers:
-            raise _invalid("tokens", "is either a list of ids or a list of lists of ids")
-        call = DetokenizeCall(lists or [numbers])
+    async def _detokenize_request(self, request: Request) -> DetokenizeRequest:
+        return decode(_detokenize, await read_body(request, self._limits.max_body_bytes))
+
+    async def _detokenized(
+        self,
+        request: Request,
+        body: DetokenizeRequest,
+        lists: list[list[int]],
+        *,
+        skip_special: bool | None = None,
+    ) -> tuple[InstalledModel, DetokenizeCall]:
+        self._check_count(len(lists), "tokens")
+        if skip_special is None:
+            skip_special = bool(body.skip_special_tokens)
+        call = DetokenizeCall(lists, skip_special=skip_special)
         return await self._computed(request, body.model, call), call
 
     async def _computed(self, request: Request, name: str | None, call: Call) -> InstalledModel:
@@ -185,12 +205,7 @@ class TokenizeApi:
         texts = [given] if isinstance(given, str) else given
         if not texts:
             raise ServeError(ErrorCode.EMPTY_INPUT, f"{param} must not be empty", param=param)
-        if len(texts) > self._limits.max_inputs:
-            raise ServeError(
-                ErrorCode.TOO_MANY_INPUTS,
-                f"{len(texts)} inputs are more than the {self._limits.max_inputs} allowed",
-                param=param,
-            )
+        self._check_count(len(texts), param)
         longest = max(map(len, texts))
         if longest > MAX_CHARACTERS:
             raise ServeError(
@@ -199,6 +214,34 @@ class TokenizeApi:
                 param=param,
             )
         return texts
+
+    def _check_count(self, count: int, param: str) -> None:
+        if count > self._limits.max_inputs:
+            raise ServeError(
+                ErrorCode.TOO_MANY_INPUTS,
+                f"{count} inputs are more than the {self._limits.max_inputs} allowed",
+                param=param,
+            )
+
+
+def _id_lists(body: DetokenizeRequest) -> list[list[int]]:
+    names = ("tokens", "token_ids", "ids")
+    name = next((name for name in names if getattr(body, name) is not None), None)
+    if name is None:
+        raise _invalid("tokens", "is required")
+    given: list[int | list[int]] = getattr(body, name)
+    lists = [entry for entry in given if isinstance(entry, list)]
+    numbers = [entry for entry in given if isinstance(entry, int)]
+    if lists and numbers:
+        raise _invalid(name, "is either a list of ids or a list of lists of ids")
+    lists = lists or [numbers]
+    for ids in lists:
+        check_ids(ids, name)
+    return lists
+
+
+def _unsupported(param: str, why: str) -> ServeError:
+    return ServeError(ErrorCode.UNSUPPORTED_PARAMETER, f"{param}: {why}", param=param)
 
 
 def _invalid(param: str, why: str) -> ServeError:

@@ -1,23 +1,22 @@
 """Text encoders on MLX: texts in, rendered vectors out.
 
 Invariants: the manifest decides everything, nothing is guessed from the model's files; one call of
-``forward`` is one forward pass; imports neither transformers nor mlx_lm, so that a worker starts
-in a fraction of a second.
+``forward`` is one forward pass; nothing is imported that the model's architecture does not need, so
+that a worker starts in a fraction of a second.
 """
 
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import mlx.core as mx
-import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.models import Manifest, ManifestError, read_manifest
 from mlx_serve_common.wire import Detokenize, Embed, EmbedTokens, Rerank, Tokenize
 from mlx_serve_worker import architectures, device, embedding, weights
 from mlx_serve_worker.architectures import Encoder
+from mlx_serve_worker.assembly import assemble
 from mlx_serve_worker.backend import Output, Prepared, Tokens
+from mlx_serve_worker.model_folder import checked_max_tokens, read_checked_manifest, read_config
 from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.tokenization import TextTokenizer
 from mlx_serve_worker.tokenizer_file import load_tokenizer
@@ -30,8 +29,9 @@ class EncoderBackend:
     _pipeline: Pipeline
     _tokenizer: TextTokenizer
 
-    def __init__(self, model_path: Path) -> None:
+    def __init__(self, model_path: Path, custom_models: Path | None = None) -> None:
         self._path = model_path
+        self._custom_models = custom_models
 
     @property
     def device(self) -> str:
@@ -47,27 +47,21 @@ class EncoderBackend:
     # --- loading ---------------------------------------------------------------------------------
 
     def load(self) -> None:
-        try:
-            manifest = read_manifest(self._path)
-        except ManifestError as error:
-            raise ServeError(ErrorCode.INVALID_MODEL, f"the model is unfit: {error}") from None
-        _check_files(self._path, manifest)
+        manifest = read_checked_manifest(self._path)
         mx.set_cache_limit(device.current().cache_bytes)
         folder = self._path / manifest.transformer_folder
-        architecture = architectures.find(manifest.architecture)
-        self._encoder = architecture.build(_read_config(folder / "config.json"))
+        code = architectures.installed(
+            manifest.architecture, manifest.implementation, self._custom_models
+        )
+        assembled = assemble(code, read_config(folder), weights.weight_files(folder))
+        self._encoder = assembled.encoder
         self._tokenizer = TextTokenizer(
             load_tokenizer(folder, manifest),
             vocab_size=self._encoder.vocab_size,
-            max_tokens=_max_tokens(self._encoder, manifest),
+            max_tokens=checked_max_tokens(manifest, self._encoder.positions),
             default_prompt=manifest.prompts.get(manifest.default_prompt or "", ""),
         )
-        weights.load(
-            self._encoder,
-            weights.weight_files(folder),
-            architecture.parameter_name,
-            keep_half=device.current().computes_half,
-        )
+        assembled.fill(keep_half=device.current().computes_half)
         self._pipeline = Pipeline(manifest.pipeline, self._path, self._encoder.dimensions)
         if manifest.dimensions not in (None, self._pipeline.dimensions):
             raise ServeError(
@@ -112,34 +106,3 @@ class EncoderBackend:
             mask = mx.arange(longest)[None, :] < mx.array(lengths)[:, None]
         hidden = self._encoder(token_ids, mask)
         return self._pipeline(hidden, lengths, [prepared.prompt_tokens for prepared in inputs])
-
-
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    """Every file of the manifest is there, a file and no link, and as long as it was."""
-    for name, record in manifest.files.items():
-        try:
-            found = (folder / name).lstat()
-        except OSError:
-            raise ServeError(ErrorCode.INVALID_MODEL, f"the model's {name} is missing") from None
-        if not stat.S_ISREG(found.st_mode) or found.st_size != record.size:
-            raise ServeError(
-                ErrorCode.INVALID_MODEL, f"the model's {name} was changed since it was installed"
-            )
-
-
-def _read_config(path: Path) -> dict[str, object]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, object])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise ServeError(ErrorCode.INVALID_MODEL, "config.json cannot be read") from None
-
-
-def _max_tokens(encoder: Encoder, manifest: Manifest) -> int:
-    # MLX reads beyond the end of a table of positions without an error.
-    if manifest.max_tokens is None or not 0 < manifest.max_tokens <= encoder.positions:
-        raise ServeError(
-            ErrorCode.INVALID_MODEL,
-            f"the manifest allows {manifest.max_tokens} tokens, the model has"
-            f" {encoder.positions} positions",
-        )
-    return manifest.max_tokens

@@ -84,7 +84,7 @@ class FakeBackend:
     def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
         time.sleep(self._options.step_s)
         if self._options.garbage:
-            return [7 for _ in inputs]  # type: ignore[misc]
+            return [Score("x", "y") for _ in inputs]  # type: ignore[arg-type]
         return [_output(prepared) if _obey(prepared.token_ids) else None for prepared in inputs]
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:

@@ -43,8 +43,9 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def __call__(self, token_ids: mx.array, type_ids: mx.array | None) -> mx.array:
-        types = self.token_type.weight[0] if type_ids is None else self.token_type(type_ids)
-        positions = self.position.weight[: token_ids.shape[1]]
+        # Looked up rather than taken from the weights, which may be quantized.
+        types = self.token_type(mx.zeros((1,), mx.int32) if type_ids is None else type_ids)
+        positions = self.position(mx.arange(token_ids.shape[1]))
         return cast(mx.array, self.norm(self.word(token_ids) + types + positions))
 
 
@@ -96,6 +97,7 @@ class BertEncoder(nn.Module):
         self.vocab_size = config.vocab_size
         self.positions = config.max_position_embeddings
         self.dimensions = config.hidden_size
+        self.token_types = config.type_vocab_size
         self.embeddings = Embeddings(config)
         self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
 

@@ -90,6 +90,10 @@ class Decoder(nn.Module):
         self._windows = config.windows
         self._bidirectional = config.bidirectional
 
+    @property
+    def is_plainly_causal(self) -> bool:
+        return not self._bidirectional and not any(self._windows)
+
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
         length = token_ids.shape[1]

@@ -5,7 +5,7 @@ computed in float32, whatever the encoder computes in.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,11 +14,9 @@ import msgspec
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import PoolingMode
 from mlx_serve_worker.models.activations import activation
+from mlx_serve_worker.models.configuration import Epsilon, read
 from mlx_serve_worker.pooling import pool
 
-_Names = dict[str, str]
-
-T = TypeVar("T")
 
 
 class Norm(NamedTuple):
@@ -60,7 +58,7 @@ class HeadCode(NamedTuple):
     """How an architecture's head is made, and what its files call the layers."""
 
     build: Callable[[dict[str, Any], int, int], Head]
-    names: _Names
+    names: dict[str, str]
 
     def parameter_name(self, name: str) -> str | None:
         """Our name of a stored tensor; None if it is not the head's."""
@@ -82,12 +80,12 @@ class _ModernBert(msgspec.Struct, frozen=True):
     classifier_pooling: Literal["cls", "mean"] = "cls"
     classifier_activation: str = "gelu"
     classifier_bias: bool = False
-    norm_eps: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1e-5
+    norm_eps: Epsilon = 1e-5
     norm_bias: bool = False
 
 
 def _modernbert(config: dict[str, Any], width: int, labels: int) -> Head:
-    parsed = _parsed(config, _ModernBert)
+    parsed = read(config, _ModernBert)
     return Head(
         width,
         labels,
@@ -103,14 +101,7 @@ class _Deberta(msgspec.Struct, frozen=True):
 
 
 def _deberta(config: dict[str, Any], width: int, labels: int) -> Head:
-    return Head(width, labels, _parsed(config, _Deberta).pooler_hidden_act)
-
-
-def _parsed(config: dict[str, Any], schema: type[T]) -> T:
-    try:
-        return msgspec.convert(config, schema)
-    except msgspec.ValidationError as error:
-        raise ServeError(ErrorCode.INVALID_MODEL, f"config.json: {error}") from None
+    return Head(width, labels, read(config, _Deberta).pooler_hidden_act)
 
 
 _BERT = HeadCode(_tanh, {"bert.pooler.dense.": "dense.", "classifier.": "out."})

@@ -95,12 +95,9 @@ def test_nothing_but_events_on_standard_output(source: Path, tmp_path: Path) -> 
     assert "secret" not in (events[-1].error or "")
 
 
-def started(source: Path, models: Path) -> subprocess.Popen[bytes]:
+def started(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command(source, models),
-        env=_ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        arguments, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
 
 
@@ -166,7 +163,7 @@ def test_death_at_any_point_leaves_a_store_that_works(
 
 def test_interrupted_job_cleans_up_and_says_so(source: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
-    with started(source, models) as job:
+    with started(command(source, models)) as job:
         output = lines(job)
         next(output)
         job.send_signal(signal.SIGTERM)
@@ -178,11 +175,28 @@ def test_interrupted_job_cleans_up_and_says_so(source: Path, tmp_path: Path) -> 
     assert not staging.exists() or not [path for path in staging.iterdir() if path.is_dir()]
 
 
+_SLOW = """
+import time
+from mlx_serve_worker import installation, job
+
+def slow(*arguments):
+    time.sleep(0.5)
+
+installation.try_out = slow
+raise SystemExit(job.main())
+"""
+
+
 def test_jobs_for_one_name_take_turns(source: Path, tmp_path: Path) -> None:
-    jobs = [started(source, tmp_path / "models") for _ in range(3)]
-    last = []
+    arguments = command(source, tmp_path / "models")
+    arguments[1:4] = ["-c", _SLOW]
+    jobs = [started(arguments) for _ in range(3)]
+    succeeded, copied = [], []
     for job in jobs:
         with job:
-            last.append(decode_event([*lines(job)][-1]))
-    assert sorted(event.error is None for event in last) == [False, False, True]
+            events = [decode_event(line) for line in lines(job)]
+        succeeded.append(events[-1].error is None)
+        copied.append(any(event.status == "copying" for event in events))
+    assert sorted(succeeded) == [False, False, True]
+    assert copied == succeeded
     load(tmp_path / "models/tiny")

@@ -78,10 +78,11 @@ def test_zero_vector_stays_zero_when_normalized() -> None:
     assert not np.array(normalized(mx.zeros((1, 4)))).any()
 
 
-def test_half_precision_is_pooled_in_float32() -> None:
+@pytest.mark.parametrize("mode", ["mean", "cls", "max"])
+def test_half_precision_is_pooled_in_float32(mode: PoolingMode) -> None:
     # 4,000 values of 60 sum up to more than float16 can hold.
     hidden = mx.full((1, 4000, 2), 60.0, dtype=mx.float16)
-    result = Pipeline([Pooling(["mean"])], Path(), 2)(hidden, [4000], [0])
+    result = Pipeline([Pooling([mode])], Path(), 2)(hidden, [4000], [0])
     assert result.dtype == mx.float32
     np.testing.assert_allclose(np.array(result), 60.0)
 

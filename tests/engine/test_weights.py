@@ -31,6 +31,7 @@ BROKEN: dict[str, Any] = {
     "bytes left over": {"a": entry([2], 0, 8)},
     "shape larger than its bytes": {"a": entry([5], 0, 16)},
     "overflowing shape": {"a": entry([2**31, 2**31, 16], 0, 0), "b": entry([4], 0, 16)},
+    "overflowing side of no bytes": {"a": entry([2**31, 0], 0, 0), "b": entry([4], 0, 16)},
     "overflowing product": {"a": entry([2**31 - 1] * 4, 0, 16)},
     "endless shape": {"a": entry([1] * 9 + [4], 0, 16)},
     "negative side": {"a": entry([-4], 0, 16)},

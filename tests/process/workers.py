@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -18,7 +19,7 @@ from mlx_serve_gateway.worker import ExitReport
 from mlx_serve_gateway.worker_env import worker_environment
 from mlx_serve_worker.backends.fake import render, vector
 from tests.process.gateways import environment
-from tests.waiting import async_until
+from tests.waiting import async_until, until
 
 
 class Recorder:
@@ -79,6 +80,16 @@ class Started:
         assert self.handle.pid is None or not psutil.pid_exists(self.handle.pid)
         return report
 
+    def kill_unnoticed(self) -> None:
+        """The process is dead and the event loop has not had a chance to see it."""
+        self.process.kill()
+        until(lambda: self.process.status() == psutil.STATUS_ZOMBIE)
+
+    async def abort(self) -> None:
+        self._life.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._life
+
     def submit(self, *texts: str) -> list[int]:
         """One batch; its ids."""
         ids = list(itertools.islice(self._ids, len(texts)))
@@ -106,6 +117,8 @@ class WorkerRig:
 
     def open(self) -> None:
         self.sentinel.start()
+        # ZeroMQ opens descriptors of its own with the first socket.
+        self._context.socket(zmq.DEALER).close()
 
     async def close(self) -> None:
         await self.sentinel.stop()

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 import mlx_serve_gateway
-from tests.process.waiting import until
 from tests.store import ModelStore
+from tests.waiting import until
 
 _SOURCE = Path(mlx_serve_gateway.__file__).parent.parent
 _LIMIT_S = 50

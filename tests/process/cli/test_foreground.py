@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.process.cli.conftest import CommandLine, Running, get
-from tests.process.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 

@@ -13,7 +13,7 @@ import pytest
 from mlx_serve_gateway.pidfile import PidFile
 from tests.process.cli.conftest import CommandLine, Running, get
 from tests.process.intruders import INTRUDERS
-from tests.process.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 

@@ -9,7 +9,7 @@ import pytest
 from mlx_serve_common import VERSION
 from mlx_serve_gateway.pidfile import PidFile
 from tests.process.cli.conftest import CommandLine, get
-from tests.process.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 

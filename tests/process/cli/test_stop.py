@@ -12,7 +12,7 @@ import pytest
 
 from mlx_serve_gateway.pidfile import PidFile
 from tests.process.cli.conftest import CommandLine, Running, get
-from tests.process.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 

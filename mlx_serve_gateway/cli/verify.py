@@ -1,0 +1,46 @@
+"""``mlx-serve verify``: are a model's answers right on this machine?"""
+
+from pathlib import Path
+
+import click
+
+from mlx_serve_gateway.cli.configuration import config_option
+from mlx_serve_gateway.cli.exit_codes import ExitCode
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+def verify(model: str, as_json: bool, config_file: Path | None) -> int:
+    """Check MODEL's files and answers, and remember the outcome in its manifest.
+
+    Its files are those that were installed; its answers are finite, the same alone and in a batch,
+    and, where sentence-transformers or transformers is installed beside mlx-serve, those of the
+    reference.
+
+    Exit codes: 0 passed; 1 failed, or there is no such model; 70 the job broke down.
+    """
+    from mlx_serve_common.models import read_manifest
+    from mlx_serve_gateway.cli.exit_codes import CommandFailed
+    from mlx_serve_gateway.cli.job import run_job
+    from mlx_serve_gateway.cli.model_facts import verified_lines
+    from mlx_serve_gateway.cli.output import emit_facts, emit_json
+    from mlx_serve_gateway.cli.show import find_installed
+
+    folder = find_installed(model, config_file).path
+    failure = None
+    try:
+        run_job(["verify", f"--model-dir={folder}"], as_json=False)
+    except CommandFailed as error:
+        if error.code != ExitCode.FAILED:
+            raise
+        failure = error
+    manifest = read_manifest(folder)
+    if as_json:
+        emit_json({"name": manifest.name, "verified": manifest.verified})
+    else:
+        emit_facts([("name", manifest.name), *verified_lines(manifest.verified)])
+    if failure is not None:
+        raise failure
+    return ExitCode.OK

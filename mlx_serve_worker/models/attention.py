@@ -1,0 +1,73 @@
+"""Pieces of attention that several encoders share.
+
+Invariants: inputs are padded on the right; masks are boolean, true where a token may be seen; no
+row of a mask is without a true value, so that no kernel has to define what it gives for none.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_serve_worker.models.rotary import Rotation, rotate
+
+
+def by_head(x: mx.array, heads: int) -> mx.array:
+    """(texts, tokens, heads * size) to (texts, heads, tokens, size)."""
+    batch, length, _ = x.shape
+    return x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
+
+
+def attend(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None
+) -> mx.array:
+    """Attention by head, its results side by side again: (texts, tokens, heads * size)."""
+    mixed = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+    batch, _, length, _ = mixed.shape
+    return mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+
+
+class RotaryAttention(nn.Module):
+    """Queries, keys and values from one matrix, places told by rotation."""
+
+    def __init__(self, width: int, heads: int, *, bias: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
+        self.output = nn.Linear(width, width, bias=bias)
+
+    def __call__(self, x: mx.array, rotation: Rotation, mask: mx.array | None) -> mx.array:
+        queries, keys, values = (
+            by_head(part, self.heads) for part in mx.split(self.query_key_value(x), 3, axis=-1)
+        )
+        queries, keys = rotate(queries, rotation), rotate(keys, rotation)
+        return self.output(attend(queries, keys, values, self.scale, mask))
+
+
+def everywhere(real: mx.array | None) -> mx.array | None:
+    """Each token sees all real tokens; ``real`` is (texts, tokens), None if all of them are."""
+    return None if real is None else real[:, None, None, :]
+
+
+def nearby(length: int, reach: int, real: mx.array | None) -> mx.array | None:
+    """Each token sees the real tokens up to ``reach`` places away, on both sides."""
+    if length <= reach + 1:
+        return everywhere(real)
+    distances = _distances(length)
+    near = mx.abs(distances) <= reach
+    if real is None:
+        return near
+    # Padding far from the text sees at least itself: see the invariants.
+    return (near & real[:, None, None, :]) | (distances == 0)
+
+
+def behind(length: int, reach: int | None) -> mx.array:
+    """Each token sees itself and those up to ``reach`` places before it; padding comes after."""
+    distances = _distances(length)
+    seen = distances >= 0
+    return seen if reach is None else seen & (distances <= reach)
+
+
+def _distances(length: int) -> mx.array:
+    """How many places each token (column) lies before each other one (row)."""
+    places = mx.arange(length)
+    return places[:, None] - places[None, :]
