@@ -75,6 +75,29 @@ class TextNormalizer(msgspec.Struct, frozen=True):
     chinese_chars: bool
 
 
+TokenizerClassName = Literal[
+    "BertTokenizer",
+    "CamembertTokenizer",
+    "GemmaTokenizer",
+    "MPNetTokenizer",
+    "RobertaTokenizer",
+    "XLMRobertaTokenizer",
+]
+
+
+class TokenizerClass(msgspec.Struct, frozen=True):
+    """A class of the reference that splits text its own way, whatever ``tokenizer.json`` says."""
+
+    name: TokenizerClassName
+    first: str
+    last: str
+    """Put around every text; empty if the file decides."""
+    unknown: str
+    prefix_space: bool
+    tokens: list[str]
+    """Those that stand for themselves wherever they are in a text."""
+
+
 class FileRecord(msgspec.Struct, frozen=True):
     size: int
     sha256: str
@@ -125,6 +148,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     lower_case: bool = False
     normalizer: TextNormalizer | None = None
+    tokenizer: TokenizerClass | None = None
     transformer_folder: str = ""
     """Where config, tokenizer and weights of the transformer lie, below the model's own folder."""
     pipeline: list[Step] = []

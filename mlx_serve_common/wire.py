@@ -5,7 +5,7 @@ comes back exactly once, in a result or in ``Rejected``; a worker answers per mi
 ids of one batch may come back in several messages and in any order. There are no acknowledgements.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Literal, TypeVar
 
 import msgspec
@@ -87,7 +87,12 @@ Part = Embed | EmbedTokens | Rerank | Tokenize | Detokenize
 """What one call adds to a batch."""
 
 
-_PAYLOAD = {Embed: "texts", EmbedTokens: "tokens", Rerank: "documents", Tokenize: "texts"}
+_PAYLOAD: dict[type, str] = {
+    Embed: "texts",
+    EmbedTokens: "tokens",
+    Rerank: "documents",
+    Tokenize: "texts",
+}
 
 P = TypeVar("P", bound=Part)
 
@@ -120,6 +125,12 @@ ToWorker = Batch | Cancel | Drain
 # --- from the worker -----------------------------------------------------------------------------
 
 
+def _check_parallel(*columns: Sized) -> None:
+    """Also while decoding: an answer that lacks a part would leave its caller waiting."""
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError("parallel arrays differ in length")
+
+
 class Piece(_Message, frozen=True):
     """A token's text, its place in the input in characters, and whether it stands for itself."""
 
@@ -150,6 +161,9 @@ class Embedded(_Message, frozen=True, tag="embedded"):
     truncated: list[int]
     compute_s: float
 
+    def __post_init__(self) -> None:
+        _check_parallel(self.ids, self.vectors, self.token_counts)
+
 
 class Scored(_Message, frozen=True, tag="scored"):
     """One micro-batch of query and document pairs."""
@@ -163,6 +177,9 @@ class Scored(_Message, frozen=True, tag="scored"):
     truncated: list[int]
     compute_s: float
 
+    def __post_init__(self) -> None:
+        _check_parallel(self.ids, self.scores, self.raw_scores, self.token_counts)
+
 
 class Tokenized(_Message, frozen=True, tag="tokenized"):
     ids: list[int]
@@ -170,10 +187,16 @@ class Tokenized(_Message, frozen=True, tag="tokenized"):
     pieces: list[list[Piece]]
     """Empty lists unless asked for."""
 
+    def __post_init__(self) -> None:
+        _check_parallel(self.ids, self.tokens, self.pieces)
+
 
 class Detokenized(_Message, frozen=True, tag="detokenized"):
     ids: list[int]
     texts: list[str]
+
+    def __post_init__(self) -> None:
+        _check_parallel(self.ids, self.texts)
 
 
 class Rejected(_Message, frozen=True, tag="rejected"):

@@ -152,9 +152,10 @@ async def _serve_until_stopped(
         if not stop.is_set():
             raise RuntimeError("the HTTP server ended by itself")
         lifecycle.is_draining = True
-        closing.set()
         log.info("stopping: %d requests are still running", lifecycle.in_flight)
         await _drain(config.limits.drain_timeout, pool, lifecycle)
+        # Not before: until then new requests and probes are told that we are leaving.
+        closing.set()
         await asyncio.wait((http,), timeout=_GRACE_S)
         http.cancel()
 

@@ -17,6 +17,7 @@ from mlx_serve_common.models import Implementation
 _ENCODERS = {
     "bert": "mlx_serve_worker.models.bert",
     "camembert": "mlx_serve_worker.models.roberta",
+    "deberta-v2": "mlx_serve_worker.models.deberta_v2",
     "distilbert": "mlx_serve_worker.models.distilbert",
     "gemma3_text": "mlx_serve_worker.models.gemma3_text",
     "modernbert": "mlx_serve_worker.models.modernbert",

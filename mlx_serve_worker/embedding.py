@@ -41,9 +41,7 @@ def _refused(part: Embed | EmbedTokens, native: int) -> ServeError | None:
     )
 
 
-def _tokenized(
-    part: Embed | EmbedTokens, tokenizer: TextTokenizer
-) -> list[Prepared | ServeError]:
+def _tokenized(part: Embed | EmbedTokens, tokenizer: TextTokenizer) -> list[Prepared | ServeError]:
     if isinstance(part, Embed):
         return tokenizer.prepare(part.texts, part.truncate, part.prompt)
     if part.vocabulary == "model":

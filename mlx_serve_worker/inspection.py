@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mlx_serve_common.models import Manifest, ModelKind, TextNormalizer
+from mlx_serve_common.models import Manifest, ModelKind
 from mlx_serve_worker import architectures, weights
+from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.assembly import assemble
 from mlx_serve_worker.families import family
 from mlx_serve_worker.modules import MODULES_FILE, Modules, read_modules, transformer_folder
 from mlx_serve_worker.quantization import quantize
 from mlx_serve_worker.repository import Repository, unfit
 from mlx_serve_worker.reranker_inspection import judge_hint, read_reranker
+from mlx_serve_worker.tokenizer_classes import text_normalizer, tokenizer_class
 from mlx_serve_worker.tokenizer_file import TOKENIZER_FILE
 from mlx_serve_worker.transformer_settings import (
     PROMPTS_FILE,
@@ -30,9 +32,10 @@ from mlx_serve_worker.transformer_settings import (
 
 _CONFIG = "config.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
+_SPECIAL_TOKENS = "special_tokens_map.json"
 # What a reader of the folder may want besides what we read ourselves.
 _OPTIONAL_FILES = (
-    "special_tokens_map.json",
+    _SPECIAL_TOKENS,
     "added_tokens.json",
     "vocab.txt",
     "vocab.json",
@@ -98,7 +101,9 @@ class _Inspector:
             implementation=code.implementation,
             quantization=assembled.quantization,
             dimensions=modules.dimensions,
-            max_tokens=self._max_tokens(encoder.positions, settings.max_seq_length, settings_file),
+            max_tokens=self._max_tokens(
+                _positions(encoder, settings.max_seq_length), settings.max_seq_length, settings_file
+            ),
             lower_case=settings.do_lower_case,
             pipeline=modules.steps,
             prompts=prompts,
@@ -153,7 +158,7 @@ class _Inspector:
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             source=self._origin.source,
             revision=self._origin.revision,
-            normalizer=self._normalizer(architecture),
+            **self._tokenizer(architecture),
             transformer_folder=self._folder,
             dtype=_dtype(located),
             decided=self._decided,
@@ -226,19 +231,23 @@ class _Inspector:
     def _tokenizer_config(self) -> dict[str, Any]:
         return self._repository.json(self._path(_TOKENIZER_CONFIG)) or {}
 
-    def _normalizer(self, architecture: str) -> TextNormalizer | None:
-        """BERT's tokenizer class builds its clean-up from its settings, whatever the file has."""
-        config = self._tokenizer_config()
-        default = "BertTokenizer" if architecture == "bert" else ""
-        if str(config.get("tokenizer_class") or default).removesuffix("Fast") != "BertTokenizer":
-            return None
-        accents = config.get("strip_accents")
-        self._decided["normalizer"] = f"{self._path(_TOKENIZER_CONFIG)}: BertTokenizer"
-        return TextNormalizer(
-            lower_case=bool(config.get("do_lower_case", True)),
-            strip_accents=None if accents is None else bool(accents),
-            chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
-        )
+    def _tokenizer(self, architecture: str) -> dict[str, Any]:
+        """What the reference's class lays down for this model, whatever its tokenizer.json has."""
+        settings = self._tokenizer_config()
+        named = {"tokenizer_class": settings.get("tokenizer_class")}
+        if not named["tokenizer_class"]:
+            config = self._repository.json(self._path(_CONFIG)) or {}
+            named["tokenizer_class"] = config.get("tokenizer_class")
+        if "added_tokens_decoder" not in settings:
+            tokens = self._repository.json(self._path(_SPECIAL_TOKENS)) or {}
+            settings = {**settings, **tokens}
+        found = tokenizer_class(architecture, {**settings, **named})
+        if found is None:
+            return {}
+        normalizer = text_normalizer(found, settings)
+        source = self._path(_TOKENIZER_CONFIG) if named["tokenizer_class"] else architecture
+        self._decided["normalizer" if normalizer else "tokenizer"] = f"{source}: {found.name}"
+        return {"tokenizer": found, "normalizer": normalizer}
 
     def _files(self, of_modules: Sequence[str], settings_file: str) -> list[str]:
         repository = self._repository
@@ -277,3 +286,9 @@ def _dtype(located: weights.Located) -> str:
     # Quantized values are packed into integers; what is left tells what is computed in.
     plain = [tensor for tensor in located.tensors.values() if tensor.dtype in _DTYPES]
     return _DTYPES[max(plain, key=lambda tensor: math.prod(tensor.shape)).dtype]
+
+
+def _positions(encoder: Encoder, setting: int | None) -> int:
+    """Where places are computed and not looked up, a setting may exceed what config.json says."""
+    declared = getattr(encoder, "declared_positions", encoder.positions)
+    return encoder.positions if setting is not None else min(declared, encoder.positions)

@@ -1,4 +1,4 @@
-"""``python -P -m mlx_serve_worker.job import|verify …``: one piece of work on model files, then the end.
+"""``python -P -m mlx_serve_worker.job import …``: one piece of work on model files, then the end.
 
 Invariants: standard output carries ``JobEvent`` lines and nothing else; the last one tells success
 or the error, and the exit code (0 or 1) agrees with it. What is for developers goes to stderr.

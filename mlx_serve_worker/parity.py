@@ -1,4 +1,4 @@
-"""How far a model's answers are from those of the reference implementation, where that is installed.
+"""How far a model's answers are from the reference implementation's, where that is installed.
 
 Invariants: the reference computes in float32 on the CPU, whatever the model computes in; texts,
 prompts and limits are the same on both sides.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_serve_common.models import Classifier, Manifest, Normalize, Pooling, YesOrNo
+from mlx_serve_common.models import Manifest, Normalize, Pooling, YesOrNo
 from mlx_serve_worker.modules import MODULES_FILE
 from mlx_serve_worker.probe import Row
 
@@ -84,16 +84,13 @@ class Scorer:
         self.name = f"transformers {version('transformers')}"
         self._manifest = manifest
         torch.set_grad_enabled(False)
-        heads = {
-            Classifier: transformers.AutoModelForSequenceClassification,
-            YesOrNo: transformers.AutoModelForCausalLM,
-        }
+        head = "CausalLM" if isinstance(manifest.head, YesOrNo) else "SequenceClassification"
         path = str(folder / manifest.transformer_folder)
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
                 path, local_files_only=True
             )
-            loader = heads[type(manifest.head)]
+            loader = getattr(transformers, f"AutoModelFor{head}")
             self._model = loader.from_pretrained(path, local_files_only=True).float().eval()
         except Exception as error:
             raise _unreadable(self.name, error) from error
@@ -102,11 +99,10 @@ class Scorer:
         return np.array([self._logit(query, document) for document in documents])
 
     def _logit(self, query: str, document: str) -> float:
-        match self._manifest.head:
-            case YesOrNo() as head:
-                return self._of_next_token(head, query, document)
-            case _:
-                return self._of_classes(query, document)
+        head = self._manifest.head
+        if isinstance(head, YesOrNo):
+            return self._of_next_token(head, query, document)
+        return self._of_classes(query, document)
 
     def _of_classes(self, query: str, document: str) -> float:
         prompt = self._manifest.prompts.get(self._manifest.default_prompt or "", "")

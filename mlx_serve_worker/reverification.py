@@ -63,9 +63,7 @@ def _outcome(folder: Path, manifest: Manifest, report: Report) -> Verified:
 def _check_files(folder: Path, manifest: Manifest, report: Report) -> None:
     done = 0
     for name, record in manifest.files.items():
-        report(
-            JobEvent(status="verifying", detail=name, total=manifest.size_bytes, completed=done)
-        )
+        report(JobEvent(status="verifying", detail=name, total=manifest.size_bytes, completed=done))
         try:
             with (folder / name).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()

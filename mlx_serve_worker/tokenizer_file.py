@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer, Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Manifest
+from mlx_serve_worker.tokenizer_classes import lay_down
 
 TOKENIZER_FILE = "tokenizer.json"
 MAX_TOKENIZER_BYTES = 256 * 1024**2
@@ -47,6 +47,8 @@ def guarded(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     """The tokenizer of a model, cleaning up text as its manifest says."""
     tokenizer = read_tokenizer(folder / TOKENIZER_FILE)
+    if manifest.tokenizer is not None:
+        lay_down(tokenizer, manifest.tokenizer)
     if manifest.normalizer is not None:
         tokenizer.normalizer = BertNormalizer(
             clean_text=True,
@@ -54,7 +56,6 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
             strip_accents=manifest.normalizer.strip_accents,
             lowercase=manifest.normalizer.lower_case,
         )
-        tokenizer.pre_tokenizer = BertPreTokenizer()
     if manifest.lower_case:
         own = tokenizer.normalizer
         tokenizer.normalizer = NormalizerSequence([Lowercase(), own] if own else [Lowercase()])

@@ -112,7 +112,8 @@ def _precision(manifest: Manifest) -> str:
 def _step(step: Step) -> str:
     match step:
         case Pooling(modes, include_prompt):
-            return f"{' + '.join(modes)} pooling" + ("" if include_prompt else " without the prompt")
+            without = "" if include_prompt else " without the prompt"
+            return f"{' + '.join(modes)} pooling{without}"
         case Dense():
             return f"dense ({step.activation})"
         case _:

@@ -28,7 +28,8 @@ def verify(model: str, as_json: bool, config_file: Path | None) -> int:
     from mlx_serve_gateway.cli.output import emit_facts, emit_json
     from mlx_serve_gateway.cli.show import find_installed
 
-    folder = find_installed(model, config_file).path
+    installed = find_installed(model, config_file)
+    folder = installed.path
     failure = None
     try:
         run_job(["verify", f"--model-dir={folder}"], as_json=False)
@@ -37,6 +38,8 @@ def verify(model: str, as_json: bool, config_file: Path | None) -> int:
             raise
         failure = error
     manifest = read_manifest(folder)
+    if failure is not None and manifest.verified == installed.manifest.verified:
+        raise failure  # there is no outcome: the files could not be verified at all
     if as_json:
         emit_json({"name": manifest.name, "verified": manifest.verified})
     else:

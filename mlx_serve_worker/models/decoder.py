@@ -14,7 +14,9 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.mlx_lm_models import mlx_lm_model
+from mlx_serve_worker.models.attention import behind, everywhere, nearby
 from mlx_serve_worker.models.rope import read_rope
+from mlx_serve_worker.models.rotary import longest_input
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 _Rows = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
@@ -79,10 +81,11 @@ class DecoderConfig(msgspec.Struct, frozen=True):
 class Decoder(nn.Module):
     """Owns the layers of an mlx-lm model, without its head."""
 
-    def __init__(self, inner: Any, config: DecoderConfig) -> None:
+    def __init__(self, inner: Any, config: DecoderConfig, positions: int) -> None:
         super().__init__()
         self.vocab_size = config.vocab_size
-        self.positions = config.max_position_embeddings
+        self.declared_positions = config.max_position_embeddings
+        self.positions = positions
         self.dimensions = config.hidden_size
         self.embed_tokens = inner.embed_tokens
         self.layers = inner.layers
@@ -104,28 +107,11 @@ class Decoder(nn.Module):
         return self.norm(x)
 
     def _mask(self, length: int, window: int | None, real: mx.array | None) -> mx.array | str | None:
-        unlimited = window is None or length <= window
-        if not self._bidirectional:
-            return "causal" if unlimited else _look_back(length, window or length)
-        if real is None and unlimited:
-            return None
-        distances = _distances(length)
-        seen = mx.array(True) if real is None else real[:, None, None, :]
-        if not unlimited:
-            seen = seen & (mx.abs(distances) <= (window or length))
-        # A padding token sees at least itself: a row that sees nothing need not stay finite.
-        return seen | (distances == 0)
-
-
-def _distances(length: int) -> mx.array:
-    """How far each token (column) lies before each other one (row)."""
-    positions = mx.arange(length)
-    return positions[:, None] - positions[None, :]
-
-
-def _look_back(length: int, window: int) -> mx.array:
-    distances = _distances(length)
-    return (distances >= 0) & (distances < window)
+        if self._bidirectional:
+            return everywhere(real) if window is None else nearby(length, window, real)
+        if window is None or length <= window:
+            return "causal"
+        return behind(length, window - 1)
 
 
 _UNUSED = ("lm_head.", "score.")
@@ -158,7 +144,8 @@ def build(config: dict[str, Any]) -> Decoder:
         "tie_word_embeddings": True,
         "layer_types": None,
     }
-    return Decoder(module.Model(module.ModelArgs.from_dict(arguments)).model, parsed)
+    model = module.Model(module.ModelArgs.from_dict(arguments)).model
+    return Decoder(model, parsed, longest_input(parsed.max_position_embeddings, config))
 
 
 def decisions(config: dict[str, Any]) -> dict[str, str]:

@@ -44,7 +44,8 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def __call__(self, token_ids: mx.array) -> mx.array:
-        return self.norm(self.word(token_ids) + self.position.weight[: token_ids.shape[1]])
+        places = mx.arange(token_ids.shape[1])
+        return self.norm(self.word(token_ids) + self.position(places))
 
 
 class DistilBertEncoder(nn.Module):

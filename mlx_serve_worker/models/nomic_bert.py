@@ -126,7 +126,7 @@ class NomicBertEncoder(nn.Module):
         self, token_ids: mx.array, mask: mx.array | None, type_ids: mx.array | None = None
     ) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        types = self.token_type.weight[0] if type_ids is None else self.token_type(type_ids)
+        types = self.token_type(mx.zeros((1,), mx.int32) if type_ids is None else type_ids)
         rotation = self._rotary(token_ids.shape[1])
         seen = everywhere(mask)
         x = self.word_norm(self.word(token_ids) + types)

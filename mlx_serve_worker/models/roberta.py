@@ -28,7 +28,7 @@ class RobertaEmbeddings(Embeddings):
         self.padding_id = padding_id
 
     def __call__(self, token_ids: mx.array, type_ids: mx.array | None = None) -> mx.array:
-        types = self.token_type.weight[0] if type_ids is None else self.token_type(type_ids)
+        types = self.token_type(mx.zeros((1,), mx.int32) if type_ids is None else type_ids)
         places = counted_places(token_ids, self.padding_id)
         return self.norm(self.word(token_ids) + types + self.position(places))
 

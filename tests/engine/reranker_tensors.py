@@ -25,14 +25,19 @@ class _Random:
     def __init__(self, seed: int) -> None:
         self._state = np.random.RandomState(seed)
 
-    def table(self, name: str, rows: int, columns: int) -> _Named:
-        values = self._state.standard_normal((rows, columns)) * 1.5 / np.sqrt(columns)
+    def table(self, name: str, rows: int, columns: int, scale: float = 1.5) -> _Named:
+        values = self._state.standard_normal((rows, columns)) * scale / np.sqrt(columns)
         yield f"{name}.weight", np.asarray(values)
 
     def linear(self, name: str, inputs: int, outputs: int, *, bias: bool = True) -> _Named:
         yield from self.table(name, outputs, inputs)
         if bias:
             yield f"{name}.bias", np.asarray(0.3 * self._state.standard_normal(outputs))
+
+    def logits(self, name: str, config: Json, width: int) -> _Named:
+        labels = len(config["id2label"])
+        yield from self.table(name, labels, width, scale=5.0)
+        yield f"{name}.bias", np.asarray(0.3 * self._state.standard_normal(labels))
 
     def norm(self, name: str, size: int, *, bias: bool = True) -> _Named:
         yield f"{name}.weight", np.asarray(1 + 0.2 * self._state.standard_normal(size))
@@ -44,14 +49,14 @@ def _bert(config: Json, random: _Random) -> _Named:
     width = config["hidden_size"]
     yield from _encoder(config, random, "bert.", types=True)
     yield from random.linear("bert.pooler.dense", width, width)
-    yield from random.linear("classifier", width, _labels(config))
+    yield from random.logits("classifier", config, width)
 
 
 def _roberta(config: Json, random: _Random) -> _Named:
     width = config["hidden_size"]
     yield from _encoder(config, random, "roberta.", types=True)
     yield from random.linear("classifier.dense", width, width)
-    yield from random.linear("classifier.out_proj", width, _labels(config))
+    yield from random.logits("classifier.out_proj", config, width)
 
 
 def _mpnet(config: Json, random: _Random) -> _Named:
@@ -64,7 +69,7 @@ def _mpnet(config: Json, random: _Random) -> _Named:
         yield name, values
     yield from random.table("mpnet.encoder.relative_attention_bias", 32, heads)
     yield from random.linear("classifier.dense", width, width)
-    yield from random.linear("classifier.out_proj", width, _labels(config))
+    yield from random.logits("classifier.out_proj", config, width)
 
 
 def _encoder(config: Json, random: _Random, prefix: str, *, types: bool) -> _Named:
@@ -105,7 +110,7 @@ def _distilbert(config: Json, random: _Random) -> _Named:
         yield from random.linear(f"{layer}.ffn.lin2", inner, width)
         yield from random.norm(f"{layer}.output_layer_norm", width)
     yield from random.linear("pre_classifier", width, width)
-    yield from random.linear("classifier", width, _labels(config))
+    yield from random.logits("classifier", config, width)
 
 
 def _modernbert(config: Json, random: _Random) -> _Named:
@@ -126,7 +131,7 @@ def _modernbert(config: Json, random: _Random) -> _Named:
     has_bias = config.get("classifier_bias", False)
     yield from random.linear("head.dense", width, width, bias=has_bias)
     yield from random.norm("head.norm", width, bias=bias)
-    yield from random.linear("classifier", width, _labels(config))
+    yield from random.logits("classifier", config, width)
 
 
 def _deberta(config: Json, random: _Random) -> _Named:
@@ -157,11 +162,7 @@ def _deberta(config: Json, random: _Random) -> _Named:
             yield name, values.reshape(width, width, kernel) if is_matrix else values
         yield from random.norm("deberta.encoder.conv.LayerNorm", width)
     yield from random.linear("pooler.dense", width, width)
-    yield from random.linear("classifier", width, _labels(config))
-
-
-def _labels(config: Json) -> int:
-    return len(config["id2label"])
+    yield from random.logits("classifier", config, width)
 
 
 _ARCHITECTURES: dict[str, Callable[[Json, _Random], _Named]] = {

@@ -56,6 +56,8 @@ class Layout:
     shards: int = 1
     modules: bool = True
     max_seq_length: int | None = MAX_TOKENS
+    scale: float = 2.0
+    """Of the weights. Less where rounding would otherwise hide what is tested."""
 
 
 _ROPE = {"rope_theta": 5000.0, "rope_type": "default"}
@@ -90,8 +92,8 @@ LAYOUTS: dict[str, Layout] = {
         "qwen3", pooling="mean", include_prompt=False, prompts=_PROMPTS
     ),
     "qwen3-no-end": Layout("qwen3", before=START, after=""),
-    "qwen3-fp16": Layout("qwen3", dtype="F16"),
-    "qwen3-bf16": Layout("qwen3", dtype="BF16"),
+    "qwen3-fp16": Layout("qwen3", dtype="F16", scale=1.0),
+    "qwen3-bf16": Layout("qwen3", dtype="BF16", scale=1.0),
     "qwen3-causal-lm": Layout("qwen3", prefix="model.", shards=2),
     "qwen3-no-modules": Layout("qwen3", prefix="model.", modules=False, max_seq_length=None),
     "qwen2": Layout("qwen2"),
@@ -241,7 +243,7 @@ def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def _write_weights(folder: Path, layout: Layout, config: Json) -> None:
-    tensors = {layout.prefix + name: values for name, values in _tensors(config)}
+    tensors = {layout.prefix + name: values for name, values in _tensors(config, layout.scale)}
     if layout.prefix:
         tensors["lm_head.weight"] = np.ones((config["vocab_size"], WIDTH))
     if layout.shards == 1:
@@ -257,7 +259,7 @@ def _write_weights(folder: Path, layout: Layout, config: Json) -> None:
     _write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": files})
 
 
-def _tensors(config: Json) -> Iterator[tuple[str, Array]]:
+def _tensors(config: Json, scale: float) -> Iterator[tuple[str, Array]]:
     # RandomState's numbers are promised never to change, unlike those of Generator.
     random = np.random.RandomState(30)
     width, inner = config["hidden_size"], config["intermediate_size"]
@@ -268,8 +270,8 @@ def _tensors(config: Json) -> Iterator[tuple[str, Array]]:
     has_bias = config.get("attention_bias", False)
 
     def linear(name: str, inputs: int, outputs: int, bias: bool) -> Iterator[tuple[str, Array]]:
-        scale = 2.0 / np.sqrt(inputs)
-        yield f"{name}.weight", np.asarray(random.standard_normal((outputs, inputs)) * scale)
+        matrix = random.standard_normal((outputs, inputs)) * scale / np.sqrt(inputs)
+        yield f"{name}.weight", np.asarray(matrix)
         if bias:
             yield f"{name}.bias", np.asarray(random.standard_normal(outputs) * 0.3)
 

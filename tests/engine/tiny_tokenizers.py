@@ -25,7 +25,7 @@ Json = dict[str, Any]
 _LONGEST_WORD = 8
 _UNKNOWN = {"🍮", "漢", "뜻"}
 # What a sentencepiece model does to characters before anything else, in the small.
-CHARACTER_MAP = {"\u3000": " ", "\u00a0": " ", "\t": " ", "\n": " ", "ﬁ": "fi", "①": "1", "Ａ": "A"}
+CHARACTER_MAP = {"\u3000": " ", "\u00a0": " ", "\t": " ", "\n": " ", "ﬁ": "fi", "①": "1", "\uff21": "A"}
 
 
 def words(texts: Iterable[str]) -> list[str]:

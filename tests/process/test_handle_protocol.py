@@ -41,19 +41,24 @@ async def test_a_backend_that_gives_nonsense_is_ended(rig: WorkerRig, store: Mod
 
 
 @pytest.mark.parametrize(
-    "result",
+    "parts",
     [
-        "Embedded([1, 2], [b'[1]'], [3, 3], [], 0.1)",
-        "Embedded([1, 2], [b'[1]', b'[2]'], [3], [], 0.1)",
-        "Scored([1, 2], [], [], [], [], 0.1)",
-        "Tokenized([1, 2], [[1]], [[]])",
-        "Detokenized([1, 2], [])",
+        ["embedded", [1, 2], [b"[1]"], [3, 3], [], 0.1],
+        ["embedded", [1, 2], [b"[1]", b"[2]"], [3], [], 0.1],
+        ["scored", [1, 2], [], [], [], [], 0.1],
+        ["tokenized", [1, 2], [[1]], [[]]],
+        ["detokenized", [1, 2], []],
     ],
 )
 async def test_a_result_whose_parts_do_not_match_is_no_message(
-    rig: WorkerRig, store: ModelStore, tmp_path: Path, result: str
+    rig: WorkerRig, store: ModelStore, tmp_path: Path, parts: list[object]
 ) -> None:
-    program = f"ready()\nhear()\nsay({result})\nwait_for_the_end()"
+    program = f"""
+ready()
+hear()
+send(token, msgspec.msgpack.encode({parts}))
+wait_for_the_end()
+"""
     worker = rig.start(store.add("m"), source=odd_worker(tmp_path / "odd", program))
     await worker.ready()
     worker.submit("a", "b")

@@ -65,7 +65,9 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        call = data.draw(st.sampled_from(sorted(set(self.calls.values()), key=lambda c: c.first_id)))
+        call = data.draw(
+            st.sampled_from(sorted(set(self.calls.values()), key=lambda c: c.first_id))
+        )
         told = self.batcher.cancel(call)
         assert told == sorted(set(call.ids) & set(sum(self.in_worker, [])))
         self._end(call.ids)

@@ -142,9 +142,7 @@ def test_pinned_and_leaving_models_do_not_give_way() -> None:
 
 @pytest.mark.parametrize("weights", [0, 1000, 7 * GIB])
 def test_a_model_takes_more_than_its_weights(weights: int) -> None:
-    manifest = Manifest(
-        name="m", kind=CHAT, architecture="x", created_at="", weights_bytes=weights
-    )
+    manifest = Manifest(name="m", kind=CHAT, architecture="x", created_at="", weights_bytes=weights)
     assert footprint_bytes(manifest) > 1.19 * weights
 
 

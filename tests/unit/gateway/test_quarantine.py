@@ -3,7 +3,13 @@
 import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_gateway.calls import DetokenizeCall, EmbedCall, EmbedOptions, RerankCall, TokenizeCall
+from mlx_serve_gateway.calls import (
+    DetokenizeCall,
+    EmbedCall,
+    EmbedOptions,
+    RerankCall,
+    TokenizeCall,
+)
 from mlx_serve_gateway.quarantine import KEPT_S, MOST, Quarantine
 
 

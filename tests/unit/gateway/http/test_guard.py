@@ -116,9 +116,7 @@ async def test_while_draining_new_work_is_refused(lifecycle: Lifecycle) -> None:
 @pytest.mark.parametrize("path", ["/", "/health", "/health/detail", "/livez", "/readyz"])
 async def test_while_draining_probes_are_answered(lifecycle: Lifecycle, path: str) -> None:
     lifecycle.is_draining = True
-    response = await response_of(
-        Guard(App(), lifecycle), http_scope(path, "GET"), Client().receive
-    )
+    response = await response_of(Guard(App(), lifecycle), http_scope(path, "GET"), Client().receive)
 
     assert response["status"] == 200
 
