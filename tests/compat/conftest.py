@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from mlx_serve_common.models import ModelKind
 from tests.engine import starter
 from tests.process.gateways import Gateway, environment
 from tests.store import ModelStore
 
 MODEL = "all-MiniLM-L6-v2"
+RERANKER = "reranker"
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,8 @@ def starter_store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
         check=True,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
+    # What clients send and read is the same for every reranker.
+    store.add(RERANKER, ModelKind.RERANKER)
     return store
 
 

@@ -78,7 +78,7 @@ def test_a_cut_text_is_reported(client: openai.OpenAI) -> None:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    (model,) = client.models.list().data
+    (model,) = [model for model in client.models.list().data if model.id == MODEL]
     assert (model.id, model.object, model.owned_by) == (MODEL, "model", "mlx-serve")
     assert model.created > 0
     by_repository = client.models.retrieve(f"sentence-transformers/{MODEL}")
