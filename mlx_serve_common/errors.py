@@ -6,8 +6,12 @@
     │                             model_type_mismatch  request_quarantined  request_too_large
     │                             unsupported_media_type  model_not_found  unknown_url
     │                             method_not_allowed  request_timeout  access_denied
-    ├── not now                   queue_full  model_loading  model_unavailable
-    │                             insufficient_memory  shutting_down
+    │                             host_not_allowed  origin_not_allowed
+    │                             control_plane_local_only  invalid_admin_key  unsafe_model
+    ├── not now                   queue_full  model_busy  model_loading  model_unavailable
+    │                             insufficient_memory  insufficient_storage  pull_in_progress
+    │                             shutting_down
+    ├── the model hub's fault     upstream_error
     └── our fault                 worker_crashed  inference_timeout  inference_failed
                                   invalid_model_output  invalid_model  internal_error
 
@@ -35,11 +39,20 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_TIMEOUT = "request_timeout"
     ACCESS_DENIED = "access_denied"
+    HOST_NOT_ALLOWED = "host_not_allowed"
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed"
+    CONTROL_PLANE_LOCAL_ONLY = "control_plane_local_only"
+    INVALID_ADMIN_KEY = "invalid_admin_key"
+    UNSAFE_MODEL = "unsafe_model"
     QUEUE_FULL = "queue_full"
+    MODEL_BUSY = "model_busy"
+    PULL_IN_PROGRESS = "pull_in_progress"
     MODEL_LOADING = "model_loading"
     MODEL_UNAVAILABLE = "model_unavailable"
     INSUFFICIENT_MEMORY = "insufficient_memory"
+    INSUFFICIENT_STORAGE = "insufficient_storage"
     SHUTTING_DOWN = "shutting_down"
+    UPSTREAM_ERROR = "upstream_error"
     WORKER_CRASHED = "worker_crashed"
     INFERENCE_TIMEOUT = "inference_timeout"
     INFERENCE_FAILED = "inference_failed"

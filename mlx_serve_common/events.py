@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode
+from mlx_serve_common.models import Quality
 
 JobStatus = Literal[
     "resolving", "downloading", "copying", "verifying", "converting", "quantizing", "success"
@@ -21,7 +22,12 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str | None = None
     total: int | None = None
     completed: int | None = None
+    rate: int | None = None
+    """Bytes per second, of late."""
     model: str | None = None
+    original_size: int | None = None
+    quantized_size: int | None = None
+    quality: Quality | None = None
     error: str | None = None
     code: ErrorCode | None = None
 

@@ -53,6 +53,8 @@ class Classifier(msgspec.Struct, frozen=True, tag="classifier", tag_field="type"
     """A layer that gives one logit, or two: for "does not fit" and "fits"."""
 
     labels: Literal[1, 2]
+    token_types: bool = True
+    """Tell the model which tokens are the query's and which the document's, if it can be told."""
 
 
 class YesOrNo(msgspec.Struct, frozen=True, tag="yes_or_no", tag_field="type"):
@@ -78,8 +80,11 @@ class TextNormalizer(msgspec.Struct, frozen=True):
 TokenizerClassName = Literal[
     "BertTokenizer",
     "CamembertTokenizer",
+    "DebertaV2Tokenizer",
     "GemmaTokenizer",
+    "LlamaTokenizer",
     "MPNetTokenizer",
+    "Qwen2Tokenizer",
     "RobertaTokenizer",
     "XLMRobertaTokenizer",
 ]
@@ -96,6 +101,8 @@ class TokenizerClass(msgspec.Struct, frozen=True):
     prefix_space: bool
     tokens: list[str]
     """Those that stand for themselves wherever they are in a text."""
+    is_legacy: bool = False
+    """Llama's older way with blanks after a special token."""
 
 
 class FileRecord(msgspec.Struct, frozen=True):
@@ -132,6 +139,19 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """What was left out, with the reason."""
 
 
+class Quality(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What quantizing has changed, measured against the original on texts of ours."""
+
+    texts: int
+    rank_correlation: float
+    """Spearman's: of an embedding model's similarities, of a reranker's scores; 1 is unchanged."""
+    mean_cosine: float | None = None
+    min_cosine: float | None = None
+    mean_score_diff: float | None = None
+    """Of a reranker's scores, which lie between 0 and 1."""
+    max_score_diff: float | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The truth about one installed model."""
 
@@ -158,6 +178,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     default_prompt: str | None = None
     dtype: str | None = None
     quantization: dict[str, Any] | None = None
+    quantized_from: str | None = None
+    """The installed model that this one was made of."""
+    original_size: int | None = None
+    quantized_size: int | None = None
+    plain_layers: int | None = None
+    """How many layers could not be quantized, because their size does not fit."""
+    quality: Quality | None = None
     weights_bytes: int = 0
     size_bytes: int = 0
     files: dict[str, FileRecord] = {}

@@ -1,7 +1,7 @@
 """The ASGI application: routes, and what becomes of an error that a handler raises."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -12,19 +12,24 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.access import Access, Handler
+from mlx_serve_gateway.http.browser_rules import BrowserRules
 from mlx_serve_gateway.http.embeddings import EmbeddingsApi
 from mlx_serve_gateway.http.errors import error_response
 from mlx_serve_gateway.http.guard import Guard
 from mlx_serve_gateway.http.health import HealthApi
+from mlx_serve_gateway.http.job_list import JobsApi
 from mlx_serve_gateway.http.model_list import ModelsApi
+from mlx_serve_gateway.http.ollama_embed import OllamaEmbedApi
+from mlx_serve_gateway.http.ollama_models import OllamaModelsApi
+from mlx_serve_gateway.http.ollama_pull import OllamaPullApi
+from mlx_serve_gateway.http.ollama_store import OllamaStoreApi
 from mlx_serve_gateway.http.rerank import RerankApi
 from mlx_serve_gateway.http.score import ScoreApi
 from mlx_serve_gateway.http.tokenize import TokenizeApi
 from mlx_serve_gateway.services import Services
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(services: Services, on_started: Callable[[], None] = lambda: None) -> ASGIApp:
@@ -44,7 +49,7 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
     )
     # A redirect from /v1/embeddings/ would lose the body of many clients.
     app.router.redirect_slashes = False
-    return Guard(app, services.lifecycle)
+    return Guard(BrowserRules(app, services.config.server), services.lifecycle)
 
 
 def _routes(services: Services) -> list[Route]:
@@ -54,6 +59,7 @@ def _routes(services: Services) -> list[Route]:
     tokens = TokenizeApi(services)
     models = ModelsApi(services)
     health = HealthApi(services)
+    owners = Access(services.config.server).owners_only
     return [
         *_route("POST", "/v1/embeddings", embeddings.create),
         *_route("POST", "/embed", embeddings.tei),
@@ -73,9 +79,32 @@ def _routes(services: Services) -> list[Route]:
         Route("/v1/models/{id:path}", models.get, methods=["GET"]),
         Route("/", health.root, methods=["GET"]),
         *_route("GET", "/health", health.health),
-        *_route("GET", "/health/detail", health.detail),
+        *_route("GET", "/health/detail", owners(health.detail)),
         *_route("GET", "/livez", health.live),
         *_route("GET", "/readyz", health.ready),
+        *_ollama_routes(services, owners),
+    ]
+
+
+def _ollama_routes(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
+    models = OllamaModelsApi(services)
+    vectors = OllamaEmbedApi(services)
+    store = OllamaStoreApi(services)
+    return [
+        *_route("GET", "/api/version", models.version),
+        *_route("GET", "/api/tags", models.tags),
+        *_route("GET", "/api/ps", owners(models.ps)),
+        *_route("POST", "/api/show", owners(models.show)),
+        *_route("POST", "/api/embed", vectors.embed),
+        *_route("POST", "/api/embeddings", vectors.embeddings),
+        *_route("POST", "/api/pull", owners(OllamaPullApi(services).pull)),
+        *_route("GET", "/api/jobs", owners(JobsApi(services).list)),
+        *_route("DELETE", "/api/delete", owners(store.delete)),
+        *_route("POST", "/api/copy", owners(store.copy)),
+        *_route("POST", "/api/create", owners(store.create)),
+        *_route("POST", "/api/push", owners(store.push)),
+        *_route("POST", "/api/blobs/{digest:path}", owners(store.blob)),
+        *_route("HEAD", "/api/blobs/{digest:path}", owners(store.blob)),
     ]
 
 

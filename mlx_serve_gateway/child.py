@@ -52,6 +52,10 @@ class Child:
     def is_running(self) -> bool:
         return not self.exited.done()
 
+    def terminate(self) -> None:
+        if self.is_running:
+            os.kill(self.pid, signal.SIGTERM)
+
     def kill(self) -> None:
         if self.is_running:
             os.kill(self.pid, signal.SIGKILL)

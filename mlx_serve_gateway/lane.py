@@ -4,12 +4,13 @@
                for room       ▲          │       finishes its
                               └──────────┘       running work
                                  crash
-Invariants: the pool is the only writer of ``phase``; calls queue whatever the phase is, so a load
-is shared by everybody who waits for it, and a worker's death loses none of them.
+Invariants: the pool is the only writer of ``phase`` and ``ttl_s``; calls queue whatever the phase
+is, so a load is shared by everybody who waits for it, and a worker's death loses none of them.
 """
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from enum import Enum
 
@@ -17,7 +18,7 @@ import msgspec
 
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import Rejected, Result
+from mlx_serve_common.wire import Ready, Rejected, Result
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import Breaker
 from mlx_serve_gateway.calls import Call
@@ -48,8 +49,14 @@ class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Lane:
     def __init__(self, model: InstalledModel, limits: LaneLimits, now: Callable[[], float]) -> None:
         self.model = model
+        self.ttl_s = math.inf
+        """How long it stays without being used: of this stay, a request may have set it."""
         self.is_pinned = False
-        self.phase = Phase.ABSENT
+        self.is_retiring = False
+        """It is about to be removed: what was asked is finished, nothing new is admitted."""
+        self._phase = Phase.ABSENT
+        self.absent = asyncio.Event()
+        self.absent.set()
         self.leases = 0
         self.is_promised = False
         """It was to be loaded at start: without it the server is not ready."""
@@ -61,6 +68,8 @@ class Lane:
         self.last_success: float | None = None
         self.restarts = 0
         self.worker: Worker | None = None
+        self.loaded: Ready | None = None
+        """What the worker of this stay said when the model was loaded."""
         self.refusal: ServeError | None = None
         """Why it is absent although it was wanted."""
         self.batcher = Batcher(limits.batch)
@@ -71,8 +80,26 @@ class Lane:
         self._now = now
 
     @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
+        if phase is Phase.ABSENT:
+            self.absent.set()
+        else:
+            self.absent.clear()
+
+    @property
     def has_demand(self) -> bool:
-        return self.leases > 0 or not self.batcher.is_empty or self.is_wanted or self.is_pinned
+        if self.leases > 0 or not self.batcher.is_empty:
+            return True
+        return (self.is_wanted or self.is_pinned) and not self.is_retiring
+
+    @property
+    def expires_at(self) -> float:
+        return math.inf if self.is_pinned else self.last_used + self.ttl_s
 
     @property
     def is_idle(self) -> bool:

@@ -2,11 +2,13 @@
 
 import msgspec
 
+from mlx_serve_common.models import InstalledModel
 from mlx_serve_gateway.lane import Lane
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     model: str
+    installed: InstalledModel
     kind: str
     state: str
     pid: int | None
@@ -20,6 +22,11 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     leases: int
     restarts: int
     idle_s: float
+    expires_in_s: float
+    """Until it leaves if nobody uses it; infinite for one that stays."""
+    device: str | None
+    memory_bytes: int | None
+    """What the model itself takes there, as its worker said."""
     last_success_s: float | None
     error: str | None
 
@@ -27,6 +34,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
 def lane_status(lane: Lane, now: float) -> LaneStatus:
     return LaneStatus(
         model=lane.model.name,
+        installed=lane.model,
         kind=lane.model.kind,
         state=lane.phase.value,
         pid=lane.worker.pid if lane.worker is not None else None,
@@ -38,6 +46,9 @@ def lane_status(lane: Lane, now: float) -> LaneStatus:
         leases=lane.leases,
         restarts=lane.restarts,
         idle_s=now - lane.last_used,
+        expires_in_s=max(0.0, lane.expires_at - (now if lane.is_idle else lane.last_used)),
+        device=lane.loaded.device if lane.loaded is not None else None,
+        memory_bytes=lane.loaded.memory_bytes if lane.loaded is not None else None,
         last_success_s=None if lane.last_success is None else now - lane.last_success,
         error=lane.refusal.message if lane.refusal is not None else None,
     )

@@ -7,8 +7,9 @@ waited for ``PATIENCE_S``, one that is never idle finishes its running work, mak
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
 from types import TracebackType
 from typing import Self
@@ -31,7 +32,14 @@ from mlx_serve_gateway.eviction import (
 )
 from mlx_serve_gateway.lane import Lane, LaneLimits, Phase
 from mlx_serve_gateway.lane_status import LaneStatus, lane_status
-from mlx_serve_gateway.refusals import keeps_failing, killed_by_input, no_room, shutting_down
+from mlx_serve_gateway.refusals import (
+    being_removed,
+    keeps_failing,
+    killed_by_input,
+    no_room,
+    shutting_down,
+    still_in_use,
+)
 from mlx_serve_gateway.worker import ExitReport, Observer, StopReason, Worker
 
 log = logging.getLogger(__name__)
@@ -79,9 +87,14 @@ class Pool:
     # --- asked from outside ----------------------------------------------------------------------
 
     @contextmanager
-    def lease(self, model: InstalledModel) -> Iterator[Lane]:
-        """Have the model loaded, and keep it from being evicted, while the block runs."""
+    def lease(self, model: InstalledModel, ttl_s: float | None = None) -> Iterator[Lane]:
+        """Have the model loaded, and keep it from being evicted, while the block runs.
+
+        ``ttl_s`` is how long it then stays unused, for the rest of this stay in memory.
+        """
         lane = self._wanted_lane(model)
+        if ttl_s is not None:
+            lane.ttl_s = ttl_s
         lane.leases += 1
         lane.last_used = self._now()
         try:
@@ -98,6 +111,40 @@ class Pool:
             self._wanted_lane(model).is_wanted = True
         except ServeError as error:
             log.error("%s is not preloaded: %s", model.name, error.message)
+
+    def unload(self, model: InstalledModel) -> None:
+        """Let the model go as soon as nobody uses it; a pinned one stays."""
+        lane = self._lanes.get(model.name)
+        if lane is not None and lane.phase is not Phase.ABSENT:
+            lane.ttl_s = 0
+            lane.is_wanted = False
+            self._on_released(lane)
+
+    @asynccontextmanager
+    async def retire(self, model: InstalledModel, within_s: float) -> AsyncIterator[None]:
+        """Finish what was asked of the model, then keep it out of memory while the block runs.
+
+        A block that ends well has removed the model: nothing is remembered of it. ``model_busy``
+        if it is in use for longer, or is retiring already.
+        """
+        lane = self._lane(model)
+        if lane.is_retiring:
+            raise being_removed(model.name)
+        lane.is_retiring = True
+        lane.is_wanted = lane.is_promised = False
+        try:
+            self._let_retire(lane)
+            try:
+                async with asyncio.timeout(within_s):
+                    await lane.absent.wait()
+            except TimeoutError:
+                raise still_in_use(model.name) from None
+            yield
+            self._lanes.pop(model.name, None)
+        finally:
+            lane.is_retiring = False
+            if not self._is_stopping:
+                self.tick()
 
     def request_stop(self) -> None:
         """Let every worker go; nothing new is admitted."""
@@ -122,8 +169,11 @@ class Pool:
         if self._is_stopping:
             raise shutting_down()
         lane = self._lane(model)
+        if lane.is_retiring:
+            raise being_removed(model.name)
         if lane.phase is Phase.ABSENT:
             lane.model = model
+            lane.ttl_s = self._settings.ttl_s
             if (pause := lane.breaker.open_for(self._now())) is not None:
                 raise keeps_failing(model.name, pause)
             self._wait_for_room(lane)
@@ -137,6 +187,7 @@ class Pool:
         if lane is None:
             lane = self._lanes[model.name] = Lane(model, self._settings.lane, self._now)
             lane.is_pinned = model.name in self._settings.pinned
+            lane.ttl_s = self._settings.ttl_s
         return lane
 
     def _wait_for_room(self, lane: Lane) -> None:
@@ -148,8 +199,26 @@ class Pool:
         if lane.phase is Phase.WAITING and not lane.has_demand:
             lane.phase = Phase.ABSENT
         if not self._is_stopping:
+            self._let_retire(lane)
+            self._expire(lane)
             self.reconcile()
-            self._alarm.set(lane.last_used + self._settings.ttl_s)
+
+    def _let_retire(self, lane: Lane) -> None:
+        if not lane.is_retiring or lane.has_demand:
+            return
+        if lane.phase is Phase.WAITING:
+            lane.phase = Phase.ABSENT
+        elif lane.phase in (Phase.LOADING, Phase.READY) and lane.worker is not None:
+            self._leave(lane, StopReason.REQUESTED)
+
+    def _expire(self, lane: Lane) -> None:
+        """Let it go if its time is over, else look again when it will be."""
+        if not lane.is_idle or lane.expires_at == math.inf:
+            return
+        if lane.expires_at <= self._now():
+            self._leave(lane, StopReason.IDLE)
+        else:
+            self._alarm.set(lane.expires_at)
 
     # --- making room -----------------------------------------------------------------------------
 
@@ -209,14 +278,15 @@ class Pool:
 
     async def _keep(self, lane: Lane) -> None:
         """One stay: worker follows worker until the model leaves or cannot be kept."""
-        stays = not self._is_stopping
-        if not stays:  # the stop came between the admission and this first step
+        # The stop, or the end of all demand, may have come since it was admitted.
+        stays = not self._is_stopping and (lane.has_demand or not lane.is_retiring)
+        if not stays:
             self._rest(lane)
         while stays:
             lane.phase = Phase.LOADING
             lane.worker = self._launch(lane.model, _LaneObserver(self, lane))
             report = await lane.worker.run()
-            lane.worker = None
+            lane.worker = lane.loaded = None
             lane.ready_since = None
             stays = self._stays_after(lane, report)
         if not self._is_stopping:
@@ -225,11 +295,12 @@ class Pool:
     def on_ready(self, lane: Lane, ready: Ready) -> None:
         log.info("loaded %s on %s in %.2f s", lane.model.name, ready.device, ready.load_s)
         lane.is_wanted = False
+        lane.loaded = ready
         lane.ready_since = lane.last_used = self._now()
         if lane.phase is Phase.LOADING:
             lane.phase = Phase.READY
-            self._alarm.set(lane.last_used + self._settings.ttl_s)
             lane.pump()
+            self._expire(lane)
             # Others may have waited for it to be movable: nobody can leave while loading.
             self.reconcile()
 
@@ -279,13 +350,8 @@ class Pool:
             return
         now = self._now()
         for lane in self._lanes.values():
-            if lane.is_idle and not lane.is_pinned:
-                expires_at = lane.last_used + self._settings.ttl_s
-                if expires_at <= now:
-                    self._leave(lane, StopReason.IDLE)
-                else:
-                    self._alarm.set(expires_at)
-            elif lane.is_pinned and lane.phase is Phase.ABSENT:
+            self._expire(lane)
+            if lane.is_pinned and lane.phase is Phase.ABSENT and not lane.is_retiring:
                 if (pause := lane.breaker.open_for(now)) is not None:
                     self._alarm.set(now + pause)
                 else:

@@ -56,3 +56,38 @@ def process_not_started() -> ServeError:
         "the model's process could not be started; the server's log has the reason",
         retry_after_s=5,
     )
+
+
+def being_removed(model: str) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_BUSY,
+        f"the model {model!r} is being removed",
+        param="model",
+        retry_after_s=1,
+    )
+
+
+def still_in_use(model: str) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_BUSY,
+        f"the model {model!r} is still in use; try again later",
+        param="model",
+        retry_after_s=10,
+    )
+
+
+def worked_on(model: str) -> ServeError:
+    return ServeError(
+        ErrorCode.MODEL_BUSY,
+        f"another job is working on the model {model!r}; GET /api/jobs shows how far it is",
+        param="model",
+        retry_after_s=10,
+    )
+
+
+def too_many_jobs(most: int) -> ServeError:
+    return ServeError(
+        ErrorCode.QUEUE_FULL,
+        f"{most} jobs are running already; try again when one of them is done",
+        retry_after_s=30,
+    )

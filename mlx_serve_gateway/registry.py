@@ -77,11 +77,15 @@ class Registry:
             )
         return found[0]
 
+    def meant(self, name: str) -> str:
+        """What an alias stands for; any other name stands for itself."""
+        name = name.removesuffix(":latest")
+        return self._aliases.get(name, name)
+
     def _lookup(self, name: str) -> InstalledModel | None:
         if not name or len(name) > _LONGEST_NAME:
             return None
-        name = name.removesuffix(":latest")
-        name = self._aliases.get(name, name)
+        name = self.meant(name)
         return self._models.get(name) or self._by_any_name.get(name.casefold())
 
     def _refresh(self) -> None:
@@ -122,8 +126,19 @@ def _model_folders(models_dir: Path) -> list[Path]:
 
 def _other_names(models: Iterable[InstalledModel]) -> Iterable[tuple[str, InstalledModel]]:
     """Names in any case, and repository ids, where they mean one model only."""
-    meant: dict[str, InstalledModel | None] = {}
+    meant: dict[str, list[InstalledModel]] = {}
     for model in models:
         for name in {model.name.casefold(), (model.manifest.source or model.name).casefold()}:
-            meant[name] = model if name not in meant else None
-    return ((name, model) for name, model in meant.items() if model is not None)
+            meant.setdefault(name, []).append(model)
+    for name, found in meant.items():
+        if len(found) > 1:
+            found = _most_like(name, found)
+        if len(found) == 1:
+            yield name, found[0]
+
+
+def _most_like(name: str, models: list[InstalledModel]) -> list[InstalledModel]:
+    """Of the models from one repository, those that are called as it is; else the originals."""
+    short = name.rpartition("/")[2]
+    namesakes = [model for model in models if model.name.casefold() == short]
+    return namesakes or [model for model in models if model.manifest.quantized_from is None]

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -24,22 +25,26 @@ from hypercorn.config import Sockets
 from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
-from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import ModelKind
 from mlx_serve_common.paths import run_directory
+from mlx_serve_gateway import connection
 from mlx_serve_gateway.app import build_app
 from mlx_serve_gateway.batcher import BatchLimits
+from mlx_serve_gateway.downloads import Downloads
 from mlx_serve_gateway.eviction import Room
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
+from mlx_serve_gateway.job_process import PROGRAM, JobHost, run_job
+from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lane import LaneLimits
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool, PoolSettings
+from mlx_serve_gateway.preloading import Preloading, installed_names
 from mlx_serve_gateway.refusals import shutting_down
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.services import Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
-from mlx_serve_gateway.worker_env import worker_environment
+from mlx_serve_gateway.worker_env import pull_environment, worker_environment
 
 log = logging.getLogger(__name__)
 
@@ -114,15 +119,19 @@ async def _serve(
     )
     registry = Registry(Path(config.models.directory), config.models.aliases)
     lifecycle = Lifecycle(instance, monotonic)
+    pool = Pool(
+        pool_settings(config, registry),
+        lambda model, observer: WorkerHandle(model, observer, host),
+        monotonic,
+    )
+    jobs = Jobs(partial(run_job, _job_host(sentinel, instance)))
+    downloads = Downloads(config.models, registry, jobs)
+    services = Services(config, registry, pool, lifecycle, jobs, downloads)
+    preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
     try:
-        async with Pool(
-            pool_settings(config, registry),
-            lambda model, observer: WorkerHandle(model, observer, host),
-            monotonic,
-        ) as pool:
-            _preload(config, registry, pool, lifecycle)
-            app = build_app(Services(config, registry, pool, lifecycle), on_ready)
-            await _serve_until_stopped(app, config, listeners, pool, lifecycle, stop)
+        async with pool, jobs, preloading:
+            app = build_app(services, on_ready)
+            await _serve_until_stopped(app, services, listeners, stop)
     finally:
         await sentinel.stop()
         context.destroy(linger=0)
@@ -130,14 +139,11 @@ async def _serve(
 
 
 async def _serve_until_stopped(
-    app: ASGIApp,
-    config: Config,
-    listeners: list[socket.socket],
-    pool: Pool,
-    lifecycle: Lifecycle,
-    stop: asyncio.Event,
+    app: ASGIApp, services: Services, listeners: list[socket.socket], stop: asyncio.Event
 ) -> None:
+    config, lifecycle = services.config, services.lifecycle
     closing = asyncio.Event()
+    connection.install()
     async with asyncio.TaskGroup() as tasks:
         http = tasks.create_task(
             hypercorn_serve(
@@ -152,8 +158,10 @@ async def _serve_until_stopped(
         if not stop.is_set():
             raise RuntimeError("the HTTP server ended by itself")
         lifecycle.is_draining = True
+        # Now: whoever waits for a job is answered when it ends, and counts as a running request.
+        services.jobs.request_stop()
         log.info("stopping: %d requests are still running", lifecycle.in_flight)
-        await _drain(config.limits.drain_timeout, pool, lifecycle)
+        await _drain(config.limits.drain_timeout, services.pool, lifecycle)
         # Not before: until then new requests and probes are told that we are leaving.
         closing.set()
         await asyncio.wait((http,), timeout=_GRACE_S)
@@ -180,15 +188,18 @@ def _on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)
+    # Whoever started us may have set it to be ignored: we would not learn how workers end.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _preload(config: Config, registry: Registry, pool: Pool, lifecycle: Lifecycle) -> None:
-    for name in dict.fromkeys((*config.models.pin, *config.models.preload)):
-        try:
-            pool.preload(registry.find(name))
-        except ServeError as error:
-            log.error("not preloaded: %s", error.message)
-            lifecycle.preload_errors[name] = error.message
+def _job_host(sentinel: Sentinel, instance: str) -> JobHost:
+    tag = {"MLX_SERVE_INSTANCE": instance}
+    return JobHost(
+        env={"pull": pull_environment() | tag, "quantize": worker_environment() | tag},
+        sentinel=sentinel,
+        now=monotonic,
+        program=PROGRAM,
+    )
 
 
 def pool_settings(config: Config, registry: Registry) -> PoolSettings:
@@ -211,18 +222,8 @@ def pool_settings(config: Config, registry: Registry) -> PoolSettings:
             linger_s=config.batch.max_wait_ms / 1000,
         ),
         ttl_s=config.cache.ttl_seconds,
-        pinned=frozenset(_known_names(config.models.pin, registry)),
+        pinned=frozenset(installed_names(config.models.pin, registry)),
     )
-
-
-def _known_names(names: tuple[str, ...], registry: Registry) -> list[str]:
-    found = []
-    for name in names:
-        try:
-            found.append(registry.find(name).name)
-        except ServeError:
-            found.append(name)
-    return found
 
 
 def _memory_budget(config: Config) -> int:

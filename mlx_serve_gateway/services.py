@@ -3,6 +3,8 @@
 import msgspec
 
 from mlx_serve_common.config import Config
+from mlx_serve_gateway.downloads import Downloads
+from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
@@ -13,3 +15,5 @@ class Services(msgspec.Struct, frozen=True):
     registry: Registry
     pool: Pool
     lifecycle: Lifecycle
+    jobs: Jobs
+    downloads: Downloads

@@ -19,6 +19,13 @@ _KEPT_PREFIXES = (
     "PYTHON",
 )  # fmt: skip
 
+_HUB_PREFIXES = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
+# Compared without regard to case: both are in use for proxies.
+_NETWORK = {
+    "ALL_PROXY", "CURL_CA_BUNDLE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR", "SSL_CERT_FILE", "XDG_CACHE_HOME",
+}  # fmt: skip
+
 _OPENBLAS = (
     "/usr/lib/*/openblas-pthread/libopenblas.so.0",
     "/usr/lib/*/libopenblas.so.0",
@@ -38,6 +45,18 @@ def worker_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
     if sys.platform == "linux":
         for name, value in _fast_blas().items():
             kept.setdefault(name, value)
+    return kept
+
+
+def pull_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """For a download: the same, with the network, the hub's settings and the person's token."""
+    source = os.environ if environ is None else environ
+    kept = worker_environment(source)
+    # Whether to stay offline is the person's choice here.
+    del kept["HF_HUB_OFFLINE"], kept["TRANSFORMERS_OFFLINE"]
+    for name, value in source.items():
+        if name.startswith(_HUB_PREFIXES) or name.upper() in _NETWORK:
+            kept[name] = value
     return kept
 
 

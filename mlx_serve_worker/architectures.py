@@ -26,9 +26,7 @@ _ENCODERS = {
     "roberta": "mlx_serve_worker.models.roberta",
     "xlm-roberta": "mlx_serve_worker.models.roberta",
 }
-_DECODERS = dict.fromkeys(
-    ("llama", "mistral", "qwen2", "qwen3"), "mlx_serve_worker.models.decoder"
-)
+_DECODERS = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "mlx_serve_worker.models.decoder")
 
 
 class Encoder(Protocol):
@@ -109,11 +107,11 @@ def installed(
 
 
 def _custom(module: ModuleType, place: str) -> Architecture:
-    if hasattr(module, "build") and hasattr(module, "parameter_name"):
-        return cast(Architecture, module)
-    if hasattr(module, "Model") and hasattr(module, "ModelArgs"):
-        from mlx_serve_worker.models.library import LanguageModels
+    from mlx_serve_worker.models.library import CustomEncoders, LanguageModels
 
+    if hasattr(module, "build") and hasattr(module, "parameter_name"):
+        return CustomEncoders(module)
+    if hasattr(module, "Model") and hasattr(module, "ModelArgs"):
         return cast(Architecture, LanguageModels(module))
     raise ServeError(
         ErrorCode.INVALID_MODEL,

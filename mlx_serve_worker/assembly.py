@@ -6,9 +6,11 @@ install time and in a worker, whoever wrote the encoder.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from mlx_serve_worker import weights
+import mlx.nn as nn
+
+from mlx_serve_worker import device, weights
 from mlx_serve_worker.architectures import Architecture, Encoder
 from mlx_serve_worker.quantization import quantize, quantize_stored
 
@@ -26,13 +28,21 @@ def assemble(code: Architecture, config: dict[str, Any], files: Sequence[Path]) 
     rename = getattr(code, "parameter_name", None)
     if rename is None:
         return _by_sanitizing(encoder, config, files)
-    quantization = quantize(encoder, config, files, rename)
+    quantization = quantize(cast(nn.Module, encoder), config, files, rename)
     located = weights.locate(encoder, files, rename)
 
     def fill(*, keep_half: bool) -> None:
         weights.load(encoder, files, rename, keep_half=keep_half)
 
     return Assembled(encoder, located, quantization, fill)
+
+
+def fill_module(
+    model: nn.Module, config: dict[str, Any], files: Sequence[Path], rename: weights.Rename
+) -> None:
+    """The same for a model that is more than an encoder: layers as stored, then their values."""
+    quantize(model, config, files, rename)
+    weights.load(model, files, rename, keep_half=device.current().computes_half)
 
 
 def _by_sanitizing(encoder: Any, config: dict[str, Any], files: Sequence[Path]) -> Assembled:

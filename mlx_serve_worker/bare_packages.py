@@ -16,7 +16,7 @@ class _BarePackage(ModuleType):
         # Asked for by the import system, which must not start what is being avoided.
         if name.startswith("__") or self.__spec__ is None or self.__spec__.loader is None:
             raise AttributeError(name)
-        self.__class__ = ModuleType
+        self.__class__ = ModuleType  # type: ignore[assignment]
         self.__spec__.loader.exec_module(self)
         return getattr(self, name)
 

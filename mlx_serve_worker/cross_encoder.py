@@ -9,10 +9,11 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_serve_common.errors import ServeError
+from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Classifier, Manifest
 from mlx_serve_common.wire import Rerank
-from mlx_serve_worker import device, weights
+from mlx_serve_worker import weights
+from mlx_serve_worker.assembly import fill_module
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.model_folder import checked_max_tokens, read_config
 from mlx_serve_worker.models.classification import ClassificationModel
@@ -23,28 +24,30 @@ from mlx_serve_worker.tokenizer_file import load_tokenizer
 
 class CrossEncoder:
     def __init__(self, folder: Path, manifest: Manifest, head: Classifier) -> None:
-        self._model = ClassificationModel(manifest.architecture, read_config(folder), head.labels)
+        config = read_config(folder)
+        self._model = ClassificationModel(manifest.architecture, config, head.labels)
         tokenizer = load_tokenizer(folder, manifest)
         self.texts = TextTokenizer(
             tokenizer,
             vocab_size=self._model.encoder.vocab_size,
             max_tokens=checked_max_tokens(manifest, self._model.encoder.positions),
         )
+        self._token_types = self._model.token_types if head.token_types else 0
         self._pairs = PairTokenizer(
             self.texts,
             pair_template(tokenizer),
-            token_types=self._model.token_types,
+            token_types=self._token_types,
             prompt=manifest.prompts.get(manifest.default_prompt or "", ""),
         )
-        weights.load(
-            self._model,
-            weights.weight_files(folder),
-            self._model.parameter_name,
-            keep_half=device.current().computes_half,
-        )
+        files = weights.weight_files(folder)
+        fill_module(self._model, config, files, self._model.parameter_name)
         self._model.widen_head()
 
     def prepare(self, part: Rerank) -> list[Prepared | ServeError]:
+        if part.instruction:
+            message = "this reranker takes no instruction"
+            error = ServeError(ErrorCode.UNSUPPORTED_PARAMETER, message, param="instruction")
+            return [error for _ in part.documents]
         return self._pairs.prepare(part)
 
     def logits(self, inputs: Sequence[Prepared]) -> mx.array:
@@ -55,7 +58,7 @@ class CrossEncoder:
         mask = type_ids = None
         if min(lengths) < longest:
             mask = mx.arange(longest)[None, :] < mx.array(lengths)[:, None]
-        if self._model.token_types:
+        if self._token_types:
             type_ids = _padded([prepared.context for prepared in inputs], longest)
         logits: mx.array = self._model(token_ids, mask, type_ids, lengths)
         return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]

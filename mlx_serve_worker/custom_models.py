@@ -10,10 +10,12 @@ import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker.bare_packages import bare_package
 
 ENTRY_POINTS = "mlx_serve.architectures"
 
@@ -73,6 +75,9 @@ def _import(model_type: str) -> ModuleType:
 
 
 def _load(path: Path) -> ModuleType:
+    # Such files often take pieces from mlx-lm's models, and need not pay for all of mlx-lm.
+    with suppress(ModuleNotFoundError):
+        bare_package("mlx_lm")
     for each in (path, path.parent):
         found = each.stat()
         if found.st_uid not in (os.getuid(), 0) or found.st_mode & stat.S_IWOTH:

@@ -17,13 +17,17 @@ from mlx_serve_common.models import Manifest, ModelKind
 from mlx_serve_worker import architectures, weights
 from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.assembly import assemble
-from mlx_serve_worker.families import family
+from mlx_serve_worker.families import card_prompts, family, known_family
 from mlx_serve_worker.modules import MODULES_FILE, Modules, read_modules, transformer_folder
 from mlx_serve_worker.quantization import quantize
 from mlx_serve_worker.repository import Repository, unfit
 from mlx_serve_worker.reranker_inspection import judge_hint, read_reranker
-from mlx_serve_worker.tokenizer_classes import text_normalizer, tokenizer_class
 from mlx_serve_worker.tokenizer_file import TOKENIZER_FILE
+from mlx_serve_worker.tokenizer_settings import (
+    SPECIAL_TOKENS,
+    TOKENIZER_CONFIG,
+    read_tokenizer_class,
+)
 from mlx_serve_worker.transformer_settings import (
     PROMPTS_FILE,
     read_prompts,
@@ -31,11 +35,9 @@ from mlx_serve_worker.transformer_settings import (
 )
 
 _CONFIG = "config.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
-_SPECIAL_TOKENS = "special_tokens_map.json"
 # What a reader of the folder may want besides what we read ourselves.
 _OPTIONAL_FILES = (
-    _SPECIAL_TOKENS,
+    SPECIAL_TOKENS,
     "added_tokens.json",
     "vocab.txt",
     "vocab.json",
@@ -80,7 +82,8 @@ class _Inspector:
         if config is None or not self._weight_files():
             repository.refuse_without_safetensors(self._folder)
             raise unfit(f"there is no {self._path(_CONFIG)}")
-        repository.refuse_code()
+        if unheeded := repository.refuse_code():
+            self._decided["code"] = f"{unheeded} is not heeded: our own code stands in for it"
         kind = self._kind(config)
         architecture = self._architecture(config)
         if not repository.has(self._path(TOKENIZER_FILE)):
@@ -91,9 +94,9 @@ class _Inspector:
         assembled = assemble(code.code, config, self._weight_files())
         encoder = assembled.encoder
         self._note_unused(assembled.located)
-        modules = self._modules(encoder.dimensions)
+        modules = self._modules(config, encoder.dimensions)
         settings, settings_file = read_transformer_settings(repository, self._folder)
-        prompts, default_prompt = read_prompts(repository, self._decided)
+        prompts, default_prompt = self._prompts()
         manifest = self._manifest(
             kind,
             architecture,
@@ -125,7 +128,7 @@ class _Inspector:
             backend="reranker",
             head=found.head,
             max_tokens=self._max_tokens(
-                found.positions,
+                _positions(found.encoder, found.settings.max_seq_length),
                 found.settings.max_seq_length,
                 found.settings_file,
                 **found.limits,
@@ -158,7 +161,7 @@ class _Inspector:
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             source=self._origin.source,
             revision=self._origin.revision,
-            **self._tokenizer(architecture),
+            **read_tokenizer_class(self._repository, self._folder, architecture, self._decided),
             transformer_folder=self._folder,
             dtype=_dtype(located),
             decided=self._decided,
@@ -181,6 +184,8 @@ class _Inspector:
         wanted = self._origin.kind
         if found is ModelKind.CHAT and (hint := self._judge_hint()):
             found, reason = ModelKind.RERANKER, hint
+        elif found is ModelKind.CHAT and (hint := self._embedding_hint(config)):
+            found, reason = ModelKind.EMBEDDING, hint
         if wanted not in (None, found):
             raise unfit(f"this is not of type {wanted}: {reason} makes it {found}")
         if found is ModelKind.CHAT:
@@ -197,6 +202,15 @@ class _Inspector:
             return judge_hint(self._repository, self._folder, names)
         return None
 
+    def _embedding_hint(self, config: dict[str, Any]) -> str | None:
+        """Why a causal language model is to be used for its vectors, if it is."""
+        if not _class_name(config).endswith("ForCausalLM"):
+            return None
+        if self._origin.kind is ModelKind.EMBEDDING:
+            return "given at install time"
+        known = known_family(self._origin.source or "", self._origin.name)
+        return known.decided_by if known and self._origin.kind is None else None
+
     def _architecture(self, config: dict[str, Any]) -> str:
         model_type = config.get("model_type")
         if not isinstance(model_type, str) or not _MODEL_TYPE.fullmatch(model_type):
@@ -204,14 +218,22 @@ class _Inspector:
         self._decided["architecture"] = f"{self._path(_CONFIG)}: model_type"
         return model_type
 
-    def _modules(self, width: int) -> Modules:
+    def _modules(self, config: dict[str, Any], width: int) -> Modules:
         if self._repository.has(MODULES_FILE):
             modules = read_modules(self._repository, width)
             self._decided |= modules.decided
             return modules
-        found = family(self._origin.source or "", self._origin.name)
+        is_causal = _class_name(config).endswith("ForCausalLM") and config.get("is_causal", True)
+        found = family(self._origin.source or "", self._origin.name, is_causal=is_causal)
         self._decided["pooling"] = self._decided["normalize"] = found.decided_by
         return Modules(found.pipeline, width, [], {})
+
+    def _prompts(self) -> tuple[dict[str, str], str | None]:
+        prompts, default = read_prompts(self._repository, self._decided)
+        if not prompts and default is None:
+            prompts, reason = card_prompts(self._origin.source or "", self._origin.name)
+            self._decided |= {"prompts": reason} if prompts else {}
+        return prompts, default
 
     def _max_tokens(
         self, positions: int, setting: int | None, settings_file: str, **others: int
@@ -222,36 +244,18 @@ class _Inspector:
             limits[f"{settings_file}: max_seq_length"] = setting
         elif (stated := self._tokenizer_config().get("model_max_length")) is not None:
             if not isinstance(stated, int | float) or not 0 < stated < math.inf:
-                raise unfit(f"{_TOKENIZER_CONFIG} has an impossible model_max_length")
-            limits[f"{self._path(_TOKENIZER_CONFIG)}: model_max_length"] = int(stated)
+                raise unfit(f"{TOKENIZER_CONFIG} has an impossible model_max_length")
+            limits[f"{self._path(TOKENIZER_CONFIG)}: model_max_length"] = int(stated)
         rule = min(limits, key=limits.__getitem__)
         self._decided["max_tokens"] = rule
         return limits[rule]
 
     def _tokenizer_config(self) -> dict[str, Any]:
-        return self._repository.json(self._path(_TOKENIZER_CONFIG)) or {}
-
-    def _tokenizer(self, architecture: str) -> dict[str, Any]:
-        """What the reference's class lays down for this model, whatever its tokenizer.json has."""
-        settings = self._tokenizer_config()
-        named = {"tokenizer_class": settings.get("tokenizer_class")}
-        if not named["tokenizer_class"]:
-            config = self._repository.json(self._path(_CONFIG)) or {}
-            named["tokenizer_class"] = config.get("tokenizer_class")
-        if "added_tokens_decoder" not in settings:
-            tokens = self._repository.json(self._path(_SPECIAL_TOKENS)) or {}
-            settings = {**settings, **tokens}
-        found = tokenizer_class(architecture, {**settings, **named})
-        if found is None:
-            return {}
-        normalizer = text_normalizer(found, settings)
-        source = self._path(_TOKENIZER_CONFIG) if named["tokenizer_class"] else architecture
-        self._decided["normalizer" if normalizer else "tokenizer"] = f"{source}: {found.name}"
-        return {"tokenizer": found, "normalizer": normalizer}
+        return self._repository.json(self._path(TOKENIZER_CONFIG)) or {}
 
     def _files(self, of_modules: Sequence[str], settings_file: str) -> list[str]:
         repository = self._repository
-        of_transformer = [_CONFIG, TOKENIZER_FILE, _TOKENIZER_CONFIG, *_OPTIONAL_FILES]
+        of_transformer = [_CONFIG, TOKENIZER_FILE, TOKENIZER_CONFIG, *_OPTIONAL_FILES]
         candidates = [
             *(self._path(name) for name in of_transformer),
             *(self._path(path.name) for path in self._weight_files()),
@@ -273,13 +277,18 @@ def _guess_kind(repository: Repository, config: dict[str, Any]) -> tuple[ModelKi
         return kinds[saved], f"{PROMPTS_FILE}: model_type"
     if repository.has(MODULES_FILE):
         return ModelKind.EMBEDDING, MODULES_FILE
-    named = config.get("architectures")
-    name = str(named[0])[:80] if isinstance(named, list) and named else ""
+    name = _class_name(config)
     if name.endswith("ForSequenceClassification"):
         return ModelKind.RERANKER, f"config.json: {name}"
     if name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
         return ModelKind.CHAT, f"config.json: {name}"
     return ModelKind.EMBEDDING, f"config.json: {name}" if name else "nothing says otherwise"
+
+
+def _class_name(config: dict[str, Any]) -> str:
+    """The class that config.json says its weights belong to, "" if it says none."""
+    named = config.get("architectures")
+    return str(named[0])[:80] if isinstance(named, list) and named else ""
 
 
 def _dtype(located: weights.Located) -> str:

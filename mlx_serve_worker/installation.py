@@ -23,11 +23,11 @@ from mlx_serve_common.models import (
     Manifest,
     encode_manifest,
 )
+from mlx_serve_common.names import check_name
+from mlx_serve_common.store import Store, name_taken
 from mlx_serve_worker import weights
 from mlx_serve_worker.inspection import Origin, inspect
-from mlx_serve_worker.names import check_name
 from mlx_serve_worker.repository import MAX_FILES, MAX_JSON_BYTES, MAX_REPOSITORY_BYTES, unfit
-from mlx_serve_worker.store import Store, name_taken
 from mlx_serve_worker.tokenizer_file import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
 from mlx_serve_worker.verification import try_out
 
@@ -61,7 +61,7 @@ def install(
             report(JobEvent(status="verifying", detail="loading the model"))
             manifest = _complete(inspect(staged, origin).manifest, records)
             (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
-            manifest = msgspec.structs.replace(manifest, verified=try_out(staged))
+            manifest = msgspec.structs.replace(manifest, verified=try_out(staged, origin.custom_models))
             (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
             report(JobEvent(status="verifying", detail="writing to disk"))
             store.publish(staged, name, replace=if_installed == "replace")

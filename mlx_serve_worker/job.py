@@ -44,16 +44,26 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--source-id")
     command.add_argument("--exist-ok", action="store_true")
     command.add_argument("--replace", action="store_true")
+    command.add_argument("--custom-models", type=Path)
     command = commands.add_parser("verify", allow_abbrev=False)
     command.add_argument("--model-dir", type=Path, required=True)
+    command.add_argument("--custom-models", type=Path)
+    command = commands.add_parser("quantize", allow_abbrev=False)
+    command.add_argument("--models-dir", type=Path, required=True)
+    command.add_argument("--model", required=True)
+    command.add_argument("--name")
+    command.add_argument("--mode", default="affine")
+    command.add_argument("--bits", type=int)
+    command.add_argument("--group-size", type=int)
+    command.add_argument("--custom-models", type=Path)
     return parser
 
 
 def _import(arguments: argparse.Namespace, report: Report) -> JobEvent:
     # Here, so that a wrong argument is answered without loading MLX.
+    from mlx_serve_common.store import Store
     from mlx_serve_worker.inspection import Origin
     from mlx_serve_worker.installation import IfInstalled, install
-    from mlx_serve_worker.store import Store
 
     if_installed: IfInstalled = "refuse"
     if arguments.replace:
@@ -61,7 +71,8 @@ def _import(arguments: argparse.Namespace, report: Report) -> JobEvent:
     elif arguments.exist_ok:
         if_installed = "keep"
     kind = None if arguments.type is None else ModelKind(arguments.type)
-    origin = Origin(arguments.name, kind, arguments.source_id)
+    custom_models: Path | None = arguments.custom_models
+    origin = Origin(arguments.name, kind, arguments.source_id, custom_models=custom_models)
     manifest = install(arguments.source, Store(arguments.models_dir), origin, if_installed, report)
     return JobEvent(status="success", model=manifest.name)
 
@@ -70,13 +81,36 @@ def _verify(arguments: argparse.Namespace, report: Report) -> JobEvent:
     from mlx_serve_worker.reverification import reverify
 
     folder: Path = arguments.model_dir
-    verified = reverify(folder, report)
+    verified = reverify(folder, report, arguments.custom_models)
     if not verified.passed:
         return JobEvent(error="; ".join(verified.problems), code=ErrorCode.INVALID_MODEL)
     return JobEvent(status="success", model=folder.name)
 
 
-_COMMANDS = {"import": _import, "verify": _verify}
+def _quantize(arguments: argparse.Namespace, report: Report) -> JobEvent:
+    from mlx_serve_common.store import Store
+    from mlx_serve_worker.quantizing import Wish, quantize_model
+
+    store = Store(arguments.models_dir)
+    wish = Wish(
+        arguments.model,
+        arguments.mode,
+        arguments.bits,
+        arguments.group_size,
+        arguments.name,
+        arguments.custom_models,
+    )
+    manifest = quantize_model(store, wish, report)
+    return JobEvent(
+        status="success",
+        model=manifest.name,
+        original_size=manifest.original_size,
+        quantized_size=manifest.quantized_size,
+        quality=manifest.quality,
+    )
+
+
+_COMMANDS = {"import": _import, "verify": _verify, "quantize": _quantize}
 
 
 def _last_event(events: BinaryIO) -> JobEvent:

@@ -13,7 +13,8 @@ import mlx.core as mx
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Manifest, YesOrNo
 from mlx_serve_common.wire import Rerank
-from mlx_serve_worker import device, weights
+from mlx_serve_worker import weights
+from mlx_serve_worker.assembly import fill_module
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.judge_prompt import JudgePrompt, Prefix
 from mlx_serve_worker.model_folder import checked_max_tokens, read_config
@@ -45,7 +46,8 @@ class PrefixMemory:
 
 class Judge:
     def __init__(self, folder: Path, manifest: Manifest, head: YesOrNo) -> None:
-        self._model = JudgeModel(read_config(folder))
+        config = read_config(folder)
+        self._model = JudgeModel(config)
         decoder = self._model.decoder
         if not 0 <= head.yes < decoder.vocab_size or not 0 <= head.no < decoder.vocab_size:
             raise ServeError(ErrorCode.INVALID_MODEL, "the manifest's answers are no tokens")
@@ -55,12 +57,8 @@ class Judge:
             max_tokens=checked_max_tokens(manifest, decoder.positions),
         )
         self._prompt = JudgePrompt(self.texts, head.instruction)
-        weights.load(
-            self._model,
-            weights.weight_files(folder),
-            self._model.parameter_name,
-            keep_half=device.current().computes_half,
-        )
+        files = weights.weight_files(folder)
+        fill_module(self._model, config, files, self._model.parameter_name)
         self._model.keep_answers(head.yes, head.no)
         self._memory = PrefixMemory(self._model.read, _MEMORY_BYTES)
 

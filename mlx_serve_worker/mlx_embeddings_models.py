@@ -7,7 +7,7 @@ for many models; its results are not compared with any reference, and the manife
 
 import dataclasses
 import importlib
-import importlib.util
+import pkgutil
 from types import ModuleType
 from typing import Any
 
@@ -52,17 +52,16 @@ def _hidden_states(model: Any, token_ids: mx.array, mask: mx.array | None) -> An
 
 def find(model_type: str) -> Fallback | None:
     """The library's code for models of that type; None if it has none."""
-    name = model_type.replace("-", "_")
-    if not name.isidentifier() or name == "base":
-        return None
     try:
         for package in ("mlx_lm", "mlx_embeddings"):
             bare_package(package)
-        if importlib.util.find_spec(f"mlx_embeddings.models.{name}") is None:
-            return None
+        import mlx_embeddings.models as models
     except ModuleNotFoundError:
         return None
-    module = guarded("mlx-embeddings", importlib.import_module, f"mlx_embeddings.models.{name}")
+    name = model_type.replace("-", "_")
+    if name not in {module.name for module in pkgutil.iter_modules(models.__path__)}:
+        return None
+    module = guarded("mlx-embeddings", importlib.import_module, f"{models.__name__}.{name}")
     return Fallback(module) if hasattr(module, "Model") and hasattr(module, "ModelArgs") else None
 
 

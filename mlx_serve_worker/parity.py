@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import Manifest, ModelKind, Parity
 from mlx_serve_worker import reference
 from mlx_serve_worker.probe import QUERY, Probe, Row
@@ -72,7 +73,10 @@ def _same_order(ours: Row, theirs: Row, tolerance: float) -> bool:
 
 
 def _finite(probe: Probe, texts: Sequence[str], prompt: str | None) -> list[Row]:
-    rows = probe.rows(probe.prepare(texts, prompt))
+    try:
+        rows = probe.rows(probe.prepare(texts, prompt))
+    except ServeError as error:
+        raise NotComparable(error.message) from None
     finite = [row for row in rows if row is not None]
     if len(finite) < len(rows):
         raise NotComparable("our own results are not finite")

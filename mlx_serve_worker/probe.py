@@ -16,7 +16,7 @@ from mlx_serve_common.wire import Embed, Rerank
 from mlx_serve_worker.backend import Backend, Output, Prepared, Score
 
 QUERY = "What does a model count before it reads?"
-"""What a reranker scores every text against."""
+"""What a reranker scores every text against, unless told otherwise."""
 
 Row = np.ndarray[Any, np.dtype[np.float64]]
 """A vector, or the logit of one document."""
@@ -29,8 +29,15 @@ class Probe:
         self._backend = backend
         self._kind = kind
 
-    def prepare(self, texts: Sequence[str], prompt: str | None = None) -> list[Prepared]:
-        prepared = self._backend.prepare(self._part(list(texts), prompt))
+    def accepts(self, text: str) -> bool:
+        """False where the text gives this model no token to read."""
+        (prepared,) = self._backend.prepare(self._part([text], None, QUERY))
+        return not (isinstance(prepared, ServeError) and prepared.code is ErrorCode.EMPTY_INPUT)
+
+    def prepare(
+        self, texts: Sequence[str], prompt: str | None = None, query: str = QUERY
+    ) -> list[Prepared]:
+        prepared = self._backend.prepare(self._part(list(texts), prompt, query))
         for item in prepared:
             if isinstance(item, ServeError):
                 raise item
@@ -40,10 +47,10 @@ class Probe:
         """What one forward pass over these inputs gives."""
         return [_row(output) for output in self._backend.forward(inputs)]
 
-    def _part(self, texts: list[str], prompt: str | None) -> Embed | Rerank:
+    def _part(self, texts: list[str], prompt: str | None, query: str) -> Embed | Rerank:
         ids = [*range(len(texts))]
         if self._kind is ModelKind.RERANKER:
-            return Rerank(ids, QUERY, texts, None, "right")
+            return Rerank(ids, query, texts, None, "right")
         return Embed(ids, texts, "base64", "right", prompt)
 
 

@@ -20,7 +20,7 @@ _SCALES = ".scales"
 _KEYS = ("group_size", "bits", "mode")
 
 Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
-_USUAL: dict[Mode, tuple[int, int]] = {
+USUAL: dict[Mode, tuple[int, int]] = {
     "affine": (64, 4),
     "mxfp4": (32, 4),
     "mxfp8": (32, 8),
@@ -149,7 +149,7 @@ def _read(config: dict[str, Any]) -> _Quantization | None:
 def _scheme(stated: dict[str, Any]) -> Scheme:
     try:
         mode = msgspec.convert(stated.get("mode", "affine"), Mode)
-        group_size, bits = _USUAL[mode]
+        group_size, bits = USUAL[mode]
         usual = {"group_size": group_size, "bits": bits, "mode": mode}
         return msgspec.convert({**usual, **stated}, Scheme)
     except msgspec.ValidationError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlx_serve_common.models import Manifest, Normalize, Pooling, YesOrNo
+from mlx_serve_worker.judge_prompt import AFTER, BEFORE, QUESTION
 from mlx_serve_worker.modules import MODULES_FILE
 from mlx_serve_worker.probe import Row
 
@@ -50,9 +51,12 @@ class Encoder:
             raise _unreadable(self.name, error) from error
 
     def vectors(self, texts: Sequence[str], prompt: str) -> Row:
-        rows = self._model.encode(
-            list(texts), prompt=prompt, batch_size=_BATCH, show_progress_bar=False
-        )
+        try:
+            rows = self._model.encode(
+                list(texts), prompt=prompt, batch_size=_BATCH, show_progress_bar=False
+            )
+        except Exception as error:
+            raise _failed(self.name, error) from error
         return np.asarray(rows, np.float64)
 
 
@@ -96,7 +100,10 @@ class Scorer:
             raise _unreadable(self.name, error) from error
 
     def logits(self, query: str, documents: Sequence[str]) -> Row:
-        return np.array([self._logit(query, document) for document in documents])
+        try:
+            return np.array([self._logit(query, document) for document in documents])
+        except Exception as error:
+            raise _failed(self.name, error) from error
 
     def _logit(self, query: str, document: str) -> float:
         head = self._manifest.head
@@ -106,9 +113,10 @@ class Scorer:
 
     def _of_classes(self, query: str, document: str) -> float:
         prompt = self._manifest.prompts.get(self._manifest.default_prompt or "", "")
+        # In lists: an empty document alone would count as none.
         encoded = self._tokenizer(
-            prompt + query,
-            document,
+            [prompt + query],
+            [document],
             truncation="only_second",
             max_length=self._manifest.max_tokens,
             return_tensors="pt",
@@ -117,16 +125,20 @@ class Scorer:
         return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
 
     def _of_next_token(self, head: YesOrNo, query: str, document: str) -> float:
-        from mlx_serve_worker.judge_prompt import AFTER, BEFORE, QUESTION
-
-        question = QUESTION.format(instruction=head.instruction, query=query)
-        ids = [
-            id
-            for text in (BEFORE, f"{question} {document}", AFTER)
-            for id in self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        ]
         import torch
 
+        before, after = (
+            self._tokenizer.encode(text, add_special_tokens=False) for text in (BEFORE, AFTER)
+        )
+        question = QUESTION.format(instruction=head.instruction, query=query)
+        limit = self._manifest.max_tokens
+        middle = self._tokenizer(
+            f"{question} {document}",
+            add_special_tokens=False,
+            truncation=limit is not None,
+            max_length=None if limit is None else limit - len(before) - len(after),
+        )
+        ids = [*before, *middle["input_ids"], *after]
         logits = self._model(torch.tensor([ids])).logits[0, -1]
         return float(logits[head.yes] - logits[head.no])
 
@@ -138,3 +150,8 @@ def _go_offline() -> None:
 def _unreadable(name: str, error: Exception) -> NotComparable:
     log.warning("%s cannot read the model", name, exc_info=error)
     return NotComparable(f"{name} cannot read the model ({type(error).__name__})")
+
+
+def _failed(name: str, error: Exception) -> NotComparable:
+    log.warning("%s fails on what we compare", name, exc_info=error)
+    return NotComparable(f"{name} fails on the texts to compare ({type(error).__name__})")

@@ -6,6 +6,7 @@ asks for code to be run, or that is too large or broken, is an error and never i
 
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ MAX_FILES = 2000
 
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _CODE_KEYS = ("auto_map", "model_file")
+# By model_type, the class of theirs that we have written anew: real repositories cannot do without
+# naming it. That code is never read, and no file of it is ever copied.
+_REPLACED_CODE = {"nomic_bert": "NomicBertModel"}
 # Their keys are tokens or tensors, which may have any name.
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json")
 _UNSAFE_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".h5", ".msgpack", ".onnx")
@@ -27,6 +31,10 @@ _UNSAFE_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".h5", ".msgp
 
 def unfit(message: str) -> ServeError:
     return ServeError(ErrorCode.INVALID_MODEL, message)
+
+
+def unsafe(message: str) -> ServeError:
+    return ServeError(ErrorCode.UNSAFE_MODEL, message)
 
 
 def safe_folder(name: object) -> str:
@@ -95,33 +103,45 @@ class Repository:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise unfit(f"{name} is not valid JSON") from None
 
-    def refuse_code(self) -> None:
-        """Refuse a repository whose files name code of their own to be run."""
+    def refuse_code(self) -> str:
+        """Refuse a repository whose files name code of their own to be run.
+
+        Returns which key was left unheeded because our own code stands in for what it names.
+        """
+        unheeded = ""
         for path in sorted([*self.root.glob("*.json"), *self.root.glob("*/*.json")]):
             name = path.relative_to(self.root).as_posix()
             if path.name in _VOCABULARIES or path.name.endswith(".index.json"):
                 continue
-            if key := _code_key(self._value(name)):
-                raise unfit(f"{name} has {key!r}: models that bring their own code are refused")
+            value = self._value(name)
+            if path.name == "config.json" and _names_replaced_code(value):
+                unheeded = f"{name}: auto_map"
+                del value["auto_map"]
+            if key := _code_key(value):
+                raise unsafe(f"{name} has {key!r}: models that bring their own code are refused")
+        return unheeded
 
     def refuse_without_safetensors(self, folder: str) -> None:
         if not (self.root / folder).is_dir():
             raise unfit(f"there is no folder {folder}")
-        found = sorted(path.name for path in (self.root / folder).iterdir())
-        if any(name.endswith(".safetensors") for name in found):
-            return
-        if "adapter_config.json" in found:
-            raise unfit(
-                "this is an adapter (PEFT), not a whole model; merge it into its base first"
-            )
-        if any(name.endswith(".gguf") for name in found):
-            raise unfit("GGUF files are not supported; use the repository with safetensors")
-        if unsafe := [name for name in found if name.endswith(_UNSAFE_WEIGHTS)]:
-            raise unfit(
-                f"the weights are only there as {unsafe[0]}, a format that can run code or that we"
-                " do not read; convert them to safetensors"
-            )
-        raise unfit("there are no weights (*.safetensors)")
+        refuse_names_without_safetensors(path.name for path in (self.root / folder).iterdir())
+
+
+def refuse_names_without_safetensors(names: Iterable[str]) -> None:
+    """The same for the names of the files of a folder."""
+    found = sorted(names)
+    if any(name.endswith(".safetensors") for name in found):
+        return
+    if "adapter_config.json" in found:
+        raise unfit("this is an adapter (PEFT), not a whole model; merge it into its base first")
+    if any(name.endswith(".gguf") for name in found):
+        raise unfit("GGUF files are not supported; use the repository with safetensors")
+    if others := [name for name in found if name.endswith(_UNSAFE_WEIGHTS)]:
+        raise unsafe(
+            f"the weights are only there as {others[0]}, a format that can run code or that we"
+            " do not read; convert them to safetensors"
+        )
+    raise unfit("there are no weights (*.safetensors)")
 
 
 def _code_key(value: Any) -> str | None:
@@ -133,3 +153,11 @@ def _code_key(value: Any) -> str | None:
         parts = value.values() if isinstance(value, dict) else value
         return next((found for part in parts if (found := _code_key(part))), None)
     return None
+
+
+def _names_replaced_code(config: Any) -> bool:
+    if not isinstance(config, dict) or not isinstance(named := config.get("auto_map"), dict):
+        return False
+    written_anew = _REPLACED_CODE.get(str(config.get("model_type")))
+    model = named.get("AutoModel")
+    return isinstance(model, str) and model.rpartition(".")[2] == written_anew

@@ -5,15 +5,19 @@ Invariants: a model whose scores would not be those of its reference is refused;
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import mlx.nn as nn
 
 from mlx_serve_common.models import Classifier, Head, YesOrNo
 from mlx_serve_worker import weights
+from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.judge_prompt import INSTRUCTION, MAX_TOKENS, SYSTEM
 from mlx_serve_worker.models.classification import ClassificationModel
 from mlx_serve_worker.models.judge import JudgeModel
 from mlx_serve_worker.modules import MODULES_FILE, later_modules
 from mlx_serve_worker.repository import Repository, unfit
+from mlx_serve_worker.tokenizer_classes import tokenizer_class
 from mlx_serve_worker.tokenizer_file import TOKENIZER_FILE, read_tokenizer
 from mlx_serve_worker.transformer_settings import (
     TransformerSettings,
@@ -24,15 +28,17 @@ from mlx_serve_worker.transformer_settings import (
 _CLASSIFIER = "ForSequenceClassification"
 _LANGUAGE_MODEL = "ForCausalLM"
 _JUDGE = "qwen3"
+_TYPED_CLASSES = ("BertTokenizer", "DebertaV2Tokenizer")
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _TEMPLATE_FILE = "chat_template.jinja"
 
 
 class Reranker(NamedTuple):
     """What a manifest needs to know, and a model to find the weights of."""
 
-    model: weights.Parameterized
+    model: nn.Module
     parameter_name: weights.Rename
-    positions: int
+    encoder: Encoder
     head: Head
     limits: dict[str, int]
     """Other bounds of its inputs than positions, by who sets them."""
@@ -79,12 +85,12 @@ def _cross_encoder(
         )
     prompts, default_prompt = read_prompts(repository, decided)
     labels = _labels(config, decided)
-    model = ClassificationModel(str(config.get("model_type")), config, labels.labels)
+    model = ClassificationModel(str(config.get("model_type")), config, labels)
     return Reranker(
         model=model,
         parameter_name=model.parameter_name,
-        positions=model.encoder.positions,
-        head=labels,
+        encoder=model.encoder,
+        head=Classifier(labels, _reads_types(repository, folder, config, decided)),
         limits={},
         settings=settings,
         settings_file=settings_file,
@@ -94,17 +100,33 @@ def _cross_encoder(
     )
 
 
-def _labels(config: dict[str, Any], decided: dict[str, str]) -> Classifier:
+def _labels(config: dict[str, Any], decided: dict[str, str]) -> Literal[1, 2]:
     named = config.get("id2label")
     count = len(named) if isinstance(named, dict) else config.get("num_labels", 2)
     if count == 1:
         decided["score"] = "config.json: one label; the sigmoid of its logit"
-        return Classifier(1)
+        return 1
     if count == 2:
         positive = named.get("1") if isinstance(named, dict) else None
         decided["score"] = f"config.json: two labels; the probability of label 1, {positive!r}"
-        return Classifier(2)
+        return 2
     raise unfit(f"config.json has {count} labels; a reranker has one, or two (no and yes)")
+
+
+def _reads_types(
+    repository: Repository, folder: str, config: dict[str, Any], decided: dict[str, str]
+) -> bool:
+    """Whether the tokenizer tells the reference which text of the pair a token is of."""
+    file = f"{folder}/{_TOKENIZER_CONFIG}" if folder else _TOKENIZER_CONFIG
+    settings = repository.json(file) or {}
+    names = settings.get("model_input_names")
+    if isinstance(names, list):
+        decided["token_types"] = f"{file}: model_input_names"
+        return "token_type_ids" in names
+    named = settings.get("tokenizer_class") or config.get("tokenizer_class")
+    found = tokenizer_class(str(config.get("model_type")), {**settings, "tokenizer_class": named})
+    decided["token_types"] = f"the tokenizer class, {named or (found and found.name)!r}"
+    return found is not None and found.name in _TYPED_CLASSES
 
 
 # --- language models -----------------------------------------------------------------------------
@@ -135,7 +157,7 @@ def _judge(
     return Reranker(
         model=model,
         parameter_name=model.parameter_name,
-        positions=model.decoder.positions,
+        encoder=model.decoder,
         head=YesOrNo(*head, instruction or INSTRUCTION),
         limits={"the model card": MAX_TOKENS},
         settings=settings,
@@ -171,6 +193,6 @@ def _template(repository: Repository, folder: str) -> str:
     path = f"{folder}/" if folder else ""
     if repository.has(f"{path}{_TEMPLATE_FILE}"):
         return repository.text(f"{path}{_TEMPLATE_FILE}")
-    config = repository.json(f"{path}tokenizer_config.json") or {}
+    config = repository.json(f"{path}{_TOKENIZER_CONFIG}") or {}
     template = config.get("chat_template")
     return template if isinstance(template, str) else ""

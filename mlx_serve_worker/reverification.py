@@ -14,16 +14,16 @@ import msgspec
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
 from mlx_serve_common.models import Manifest, ManifestError, Verified, read_manifest
+from mlx_serve_common.store import Store
 from mlx_serve_worker import device
-from mlx_serve_worker.store import Store
 from mlx_serve_worker.verification import verify
 
 Report = Callable[[JobEvent], None]
 
 
-def reverify(folder: Path, report: Report) -> Verified:
+def reverify(folder: Path, report: Report, custom_models: Path | None = None) -> Verified:
     before = _manifest(folder)
-    verified = _outcome(folder, before, report)
+    verified = _outcome(folder, before, report, custom_models)
     store = Store(folder.parent)
 
     def on_wait() -> None:
@@ -46,11 +46,13 @@ def _manifest(folder: Path) -> Manifest:
         raise ServeError(ErrorCode.MODEL_NOT_FOUND, message) from None
 
 
-def _outcome(folder: Path, manifest: Manifest, report: Report) -> Verified:
+def _outcome(
+    folder: Path, manifest: Manifest, report: Report, custom_models: Path | None
+) -> Verified:
     try:
         _check_files(folder, manifest, report)
         report(JobEvent(status="verifying", detail="computing"))
-        return verify(folder)
+        return verify(folder, custom_models)
     except ServeError as error:
         return Verified(
             when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

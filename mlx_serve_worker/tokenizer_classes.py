@@ -6,25 +6,36 @@ rules; for a class that is not listed here ``tokenizer.json`` is used as it is.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer
-from tokenizers.models import BPE, WordPiece
-from tokenizers.normalizers import Precompiled, Replace
-from tokenizers.normalizers import Sequence as Normalizers
-from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Metaspace, Split, WhitespaceSplit
-from tokenizers.pre_tokenizers import Sequence as PreTokenizers
-from tokenizers.processors import RobertaProcessing, TemplateProcessing
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import TextNormalizer, TokenizerClass, TokenizerClassName
+from mlx_serve_worker.decoder_tokenizers import (
+    LLAMA,
+    QWEN,
+    lay_down_llama,
+    lay_down_qwen,
+    works_on_bytes,
+)
+from mlx_serve_worker.encoder_tokenizers import (
+    lay_down_byte_fallback,
+    lay_down_bytes,
+    lay_down_deberta,
+    lay_down_scored_pieces,
+    lay_down_word_pieces,
+)
 
 _BY_NAME: dict[str, TokenizerClassName] = {
     "BertTokenizer": "BertTokenizer",
     "CamembertTokenizer": "CamembertTokenizer",
+    "DebertaV2Tokenizer": "DebertaV2Tokenizer",
     "DistilBertTokenizer": "BertTokenizer",
     "GemmaTokenizer": "GemmaTokenizer",
+    "LlamaTokenizer": "LlamaTokenizer",
     "MPNetTokenizer": "MPNetTokenizer",
+    "Qwen2Tokenizer": "Qwen2Tokenizer",
     "RobertaTokenizer": "RobertaTokenizer",
     "XLMRobertaTokenizer": "XLMRobertaTokenizer",
 }
@@ -32,14 +43,19 @@ _BY_NAME: dict[str, TokenizerClassName] = {
 _BY_MODEL_TYPE: dict[str, TokenizerClassName] = {
     "bert": "BertTokenizer",
     "camembert": "CamembertTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
     "distilbert": "BertTokenizer",
     "gemma3_text": "GemmaTokenizer",
     "mpnet": "MPNetTokenizer",
     "nomic_bert": "BertTokenizer",
+    "qwen2": "Qwen2Tokenizer",
+    "qwen3": "Qwen2Tokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
 }
-_HEEDS_NO_CLASS = ("modernbert",)
+_HEEDS_NO_CLASS = ("mistral", "modernbert")
+# Which class their files name is known to be wrong.
+_HEEDS_NO_OTHER_CLASS = ("qwen2",)
 
 _FAIRSEQ = {
     "bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>",
@@ -58,6 +74,8 @@ _GEMMA = {
 class _Class(NamedTuple):
     """Default tokens, which of them come first and last, and what is done to a loaded file."""
 
+    model: str
+    """The kind of vocabulary that the class can make use of."""
     tokens: dict[str, str]
     first: str
     last: str
@@ -71,20 +89,33 @@ def tokenizer_class(model_type: str, config: dict[str, Any]) -> TokenizerClass |
     """``config`` is what the repository says of its tokenizer, whichever file says it."""
     named = config.get("tokenizer_class")
     name = _BY_MODEL_TYPE.get(model_type)
-    if isinstance(named, str) and named:
+    if isinstance(named, str) and named and model_type not in _HEEDS_NO_OTHER_CLASS:
         name = None if model_type in _HEEDS_NO_CLASS else _BY_NAME.get(named.removesuffix("Fast"))
     if name is None:
         return None
+    if name == "DebertaV2Tokenizer" and (
+        config.get("do_lower_case") or config.get("split_by_punct")
+    ):
+        message = "a DebertaV2Tokenizer that lowers case or splits punctuation is not supported"
+        raise ServeError(ErrorCode.INVALID_MODEL, message)
     found = _CLASSES[name]
+    # Only Llama's class takes null for its default.
+    stated = config.get("add_prefix_space", name in _SPACED)
     tokens = {key: _content(config.get(key)) or token for key, token in found.tokens.items()}
     return TokenizerClass(
         name=name,
         first=tokens.get(found.first, ""),
         last=tokens.get(found.last, ""),
         unknown=tokens["unk_token"],
-        prefix_space=bool(config.get("add_prefix_space", name in _SCORED)),
+        prefix_space=bool(name == "LlamaTokenizer" if stated is None else stated),
         tokens=sorted({*tokens.values()}),
+        is_legacy=bool(config.get("legacy")),
     )
+
+
+def fits(found: TokenizerClass, model: str | None) -> bool:
+    """Whether the class can use a vocabulary of this kind; older files do not tell theirs."""
+    return model in (None, _CLASSES[found.name].model)
 
 
 def text_normalizer(found: TokenizerClass, config: dict[str, Any]) -> TextNormalizer | None:
@@ -109,6 +140,8 @@ def _content(token: Any) -> str:
 
 def lay_down(tokenizer: Tokenizer, found: TokenizerClass) -> None:
     """Make ``tokenizer``, as its file has it, the one that the class would build."""
+    if found.name == "LlamaTokenizer" and works_on_bytes(tokenizer):
+        return
     own = _CLASSES[found.name]
     own.lay_down(tokenizer, found)
     marked = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
@@ -118,92 +151,25 @@ def lay_down(tokenizer: Tokenizer, found: TokenizerClass) -> None:
     )
 
 
-def _word_pieces(tokenizer: Tokenizer, found: TokenizerClass) -> None:
-    model = tokenizer.model
-    if not isinstance(model, WordPiece):
-        raise _unfit(found, "word pieces")
-    model.unk_token = found.unknown
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    if found.name == "MPNetTokenizer":
-        tokenizer.post_processor = _fairseq_pair(tokenizer, found)
-    else:
-        tokenizer.post_processor = TemplateProcessing(
-            single=[found.first, "$A", found.last],
-            pair=[found.first, "$A", found.last, "$B:1", f"{found.last}:1"],
-            special_tokens=_ids(tokenizer, found),
-        )
-
-
-def _bytes(tokenizer: Tokenizer, found: TokenizerClass) -> None:
-    _set_merging(tokenizer, found, unknown=None, by_bytes=False)
-    tokenizer.normalizer = None
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=found.prefix_space)
-    tokenizer.post_processor = _fairseq_pair(tokenizer, found)
-
-
-def _bytes_as_a_last_resort(tokenizer: Tokenizer, found: TokenizerClass) -> None:
-    _set_merging(tokenizer, found, unknown=found.unknown, by_bytes=True)
-    tokenizer.normalizer = Replace(" ", "▁")
-    tokenizer.pre_tokenizer = Split(" ", "merged_with_previous")
-
-
-def _set_merging(
-    tokenizer: Tokenizer, found: TokenizerClass, *, unknown: str | None, by_bytes: bool
-) -> None:
-    model = tokenizer.model
-    if not isinstance(model, BPE):
-        raise _unfit(found, "merges")
-    model.unk_token = unknown
-    model.fuse_unk = model.byte_fallback = by_bytes
-    model.dropout = None
-    model.ignore_merges = False
-
-
-def _scored_pieces(tokenizer: Tokenizer, found: TokenizerClass) -> None:
-    tokenizer.normalizer = _character_map(tokenizer.normalizer)
-    scheme = "always" if found.prefix_space else "never"
-    tokenizer.pre_tokenizer = PreTokenizers([WhitespaceSplit(), Metaspace(prepend_scheme=scheme)])
-    tokenizer.post_processor = TemplateProcessing(
-        single=[found.first, "$A", found.last],
-        pair=[found.first, "$A", found.last, found.last, "$B", found.last],
-        special_tokens=_ids(tokenizer, found),
-    )
-
-
-def _character_map(normalizer: Any) -> Precompiled | None:
-    """Of what the file does to characters, the class keeps only sentencepiece's own table."""
-    steps = normalizer if isinstance(normalizer, Normalizers) else [normalizer]
-    return next((step for step in cast(Any, steps) if isinstance(step, Precompiled)), None)
-
-
-def _fairseq_pair(tokenizer: Tokenizer, found: TokenizerClass) -> RobertaProcessing:
-    ids = dict(_ids(tokenizer, found))
-    return RobertaProcessing((found.last, ids[found.last]), (found.first, ids[found.first]))
-
-
-def _ids(tokenizer: Tokenizer, found: TokenizerClass) -> list[tuple[str, int]]:
-    ids: list[tuple[str, int]] = []
-    for token in (found.first, found.last):
-        id = tokenizer.token_to_id(token)
-        if id is None:
-            raise _unfit(found, f"the token {token[:40]!r}")
-        ids.append((token, id))
-    return ids
-
-
-def _unfit(found: TokenizerClass, lacking: str) -> ServeError:
-    message = f"tokenizer.json is not for a {found.name}: it lacks {lacking}"
-    return ServeError(ErrorCode.INVALID_MODEL, message)
-
-
-_SCORED = ("CamembertTokenizer", "XLMRobertaTokenizer")
+_SPACED = ("CamembertTokenizer", "DebertaV2Tokenizer", "LlamaTokenizer", "XLMRobertaTokenizer")
 _CLASSES: dict[TokenizerClassName, _Class] = {
-    "BertTokenizer": _Class(_BERT, "cls_token", "sep_token", _word_pieces),
-    "CamembertTokenizer": _Class(_FAIRSEQ, "bos_token", "eos_token", _scored_pieces),
-    "GemmaTokenizer": _Class(_GEMMA, "", "", _bytes_as_a_last_resort),
-    "MPNetTokenizer": _Class(
-        {**_FAIRSEQ, "unk_token": "[UNK]"}, "cls_token", "sep_token", _word_pieces
+    "BertTokenizer": _Class("WordPiece", _BERT, "cls_token", "sep_token", lay_down_word_pieces),
+    "CamembertTokenizer": _Class(
+        "Unigram", _FAIRSEQ, "bos_token", "eos_token", lay_down_scored_pieces
     ),
-    "RobertaTokenizer": _Class(_FAIRSEQ, "cls_token", "sep_token", _bytes),
-    "XLMRobertaTokenizer": _Class(_FAIRSEQ, "bos_token", "eos_token", _scored_pieces),
+    "DebertaV2Tokenizer": _Class("Unigram", _BERT, "cls_token", "sep_token", lay_down_deberta),
+    "GemmaTokenizer": _Class("BPE", _GEMMA, "", "", lay_down_byte_fallback),
+    "LlamaTokenizer": _Class("BPE", LLAMA, "", "", lay_down_llama),
+    "MPNetTokenizer": _Class(
+        "WordPiece",
+        {**_FAIRSEQ, "unk_token": "[UNK]"},
+        "cls_token",
+        "sep_token",
+        lay_down_word_pieces,
+    ),
+    "Qwen2Tokenizer": _Class("BPE", QWEN, "", "", lay_down_qwen),
+    "RobertaTokenizer": _Class("BPE", _FAIRSEQ, "cls_token", "sep_token", lay_down_bytes),
+    "XLMRobertaTokenizer": _Class(
+        "Unigram", _FAIRSEQ, "bos_token", "eos_token", lay_down_scored_pieces
+    ),
 }

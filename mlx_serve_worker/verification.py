@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.models import Manifest, ModelKind, Parity, Verified, read_manifest
+from mlx_serve_common.models import Manifest, ModelKind, Verified, read_manifest
 from mlx_serve_worker import parity
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.backend_choice import make_backend
@@ -34,13 +34,13 @@ _TEXTS = (
     "def add(a, b):\n    return a + b",
     "Every good model counts its tokens before it reads them, and says so. " * 20,
 )
-# Of a row's largest number. Half precision on a GPU differs by up to a hundredth.
+# Of the largest number. Half precision on a GPU differs by up to a hundredth.
 _BATCH_TOLERANCE = 0.02
 
 
-def try_out(folder: Path) -> Verified:
+def try_out(folder: Path, custom_models: Path | None = None) -> Verified:
     """The brief form; raises ``invalid_model`` if the model does not pass."""
-    verified = verify(folder, brief=True)
+    verified = verify(folder, custom_models, brief=True)
     if not verified.passed:
         raise ServeError(
             ErrorCode.INVALID_MODEL, f"the model fails its trial run: {verified.problems[0]}"
@@ -48,19 +48,20 @@ def try_out(folder: Path) -> Verified:
     return verified
 
 
-def verify(folder: Path, *, brief: bool = False) -> Verified:
+def verify(folder: Path, custom_models: Path | None = None, *, brief: bool = False) -> Verified:
     manifest = read_manifest(folder)
-    backend = make_backend(folder)
+    backend = make_backend(folder, custom_models)
     backend.load()
     probe = Probe(backend, manifest.kind)
-    texts = _BRIEF_TEXTS if brief else _TEXTS
+    texts = [text for text in (_BRIEF_TEXTS if brief else _TEXTS) if probe.accepts(text)]
     problems: list[str] = []
     not_checked: list[str] = []
 
     pairs = _twice(probe, probe.prepare(texts))
     if len(pairs) < len(texts):
         problems.append("its output is not finite")
-    if any(pair.diff > _BATCH_TOLERANCE * np.abs(pair.alone).max() for pair in pairs):
+    worst = max((pair.diff for pair in pairs), default=None)
+    if worst is not None and worst > _BATCH_TOLERANCE * max(pair.largest for pair in pairs):
         problems.append("a text has another result in a batch than alone")
     dimensions = _dimensions(manifest, pairs)
     if dimensions not in (None, manifest.dimensions):
@@ -72,14 +73,23 @@ def verify(folder: Path, *, brief: bool = False) -> Verified:
         prompts_ok = _prompts_ok(probe, manifest)
         if prompts_ok is False:
             problems.append("a prompt is not put before the text as it should be")
-        measured = _parity(probe, manifest, folder, problems, not_checked)
+        try:
+            measured = parity.measure(probe, manifest, folder, texts)
+        except parity.NotComparable as reason:
+            not_checked.append(f"parity: {reason}")
+        else:
+            if parity.is_too_far(measured, manifest.dtype):
+                problems.append(f"its answers are not those of {measured.reference}")
+    if measured is None and manifest.implementation in ("mlx_embeddings", "custom"):
+        code = "your own code" if manifest.implementation == "custom" else "mlx-embeddings"
+        not_checked.append(f"the layers are computed by {code}, which we do not answer for")
     return Verified(
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         device=backend.device,
         passed=not problems,
         problems=problems,
         finite=len(pairs) == len(texts),
-        batch_max_diff=max((pair.diff for pair in pairs), default=None),
+        batch_max_diff=worst,
         dimensions_ok=None if dimensions is None else dimensions == manifest.dimensions,
         prompts_ok=prompts_ok,
         parity=measured,
@@ -92,6 +102,10 @@ class _Pair(NamedTuple):
 
     alone: Row
     in_batch: Row
+
+    @property
+    def largest(self) -> float:
+        return float(np.abs(self.alone).max())
 
     @property
     def diff(self) -> float:
@@ -121,21 +135,11 @@ def _prompts_ok(probe: Probe, manifest: Manifest) -> bool | None:
     text = _BRIEF_TEXTS[0]
     asked: list[tuple[str | None, str]] = [(text, text) for text in manifest.prompts.values()]
     asked.append((None, manifest.prompts.get(manifest.default_prompt or "", "")))
-    return all(
-        probe.prepare([text], prompt)[0].token_ids
-        == probe.prepare([written + text], "")[0].token_ids
-        for prompt, written in asked
-    )
-
-
-def _parity(
-    probe: Probe, manifest: Manifest, folder: Path, problems: list[str], not_checked: list[str]
-) -> Parity | None:
     try:
-        measured = parity.measure(probe, manifest, folder, _TEXTS)
-    except parity.NotComparable as reason:
-        not_checked.append(f"parity: {reason}")
-        return None
-    if parity.is_too_far(measured, manifest.dtype):
-        problems.append(f"its answers are not those of {measured.reference}")
-    return measured
+        return all(
+            probe.prepare([text], prompt)[0].token_ids
+            == probe.prepare([written + text], "")[0].token_ids
+            for prompt, written in asked
+        )
+    except ServeError:  # such as a prompt that fills the model
+        return False

@@ -198,7 +198,9 @@ def load(
 ) -> None:
     """Put the stored values into ``model``, as float32 unless half precision is to be kept."""
     located = locate(model, files, rename)
-    stored = {path: open_file(path) for path in {tensor.file for tensor in located.tensors.values()}}
+    stored = {
+        path: open_file(path) for path in {tensor.file for tensor in located.tensors.values()}
+    }
     values = [(name, stored[tensor.file][tensor.name]) for name, tensor in located.tensors.items()]
     if not keep_half:
         values = [(name, widened(value)) for name, value in values]

@@ -40,6 +40,12 @@ class ModelStore:
         folder = self.add_raw(name, msgspec.json.encode(manifest))
         return InstalledModel(manifest, folder)
 
+    def replace(self, name: str, **options: Any) -> None:
+        """Give an installed model other launch options; a worker reads them when it starts."""
+        path = self.models_dir / name / MANIFEST_FILE
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, options=options)))
+
     def add_raw(self, folder_name: str, manifest: bytes) -> Path:
         """Install a folder whose manifest holds these bytes."""
         staging = self.models_dir / f".staging-{next(self._numbers)}"

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 TIMEOUT_S = 2.0
+# The server first finishes what was asked of the model.
+_DELETE_S = 60.0
 _MAX_BYTES = 1 << 20
 
 
@@ -34,6 +36,8 @@ class WorkerReport(msgspec.Struct, frozen=True):
     in_flight: int = 0
     queued: int = 0
     restarts: int = 0
+    expires_in_s: float | None = None
+    device: str | None = None
     memory_bytes: int | None = None
     error: str | None = None
 
@@ -64,6 +68,12 @@ def health_detail(base_url: str, timeout_s: float = TIMEOUT_S) -> msgspec.Raw:
     return msgspec.Raw(body)
 
 
+def delete_model(base_url: str, model: str) -> tuple[int, bytes]:
+    """Ask for the removal of an installed model; status and body, or NoAnswer."""
+    body = msgspec.json.encode({"model": model})
+    return _ask(base_url, "DELETE", "/api/delete", _DELETE_S, body)
+
+
 def read_report(body: bytes | msgspec.Raw) -> HealthReport:
     try:
         return msgspec.json.decode(body, type=HealthReport)
@@ -72,6 +82,12 @@ def read_report(body: bytes | msgspec.Raw) -> HealthReport:
 
 
 def _get(base_url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
+    return _ask(base_url, "GET", path, timeout_s)
+
+
+def _ask(
+    base_url: str, method: str, path: str, timeout_s: float, body: bytes | None = None
+) -> tuple[int, bytes]:
     connection = _connection(base_url, timeout_s)
     try:
         connection.connect()
@@ -84,7 +100,7 @@ def _get(base_url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
     deadline.daemon = True
     deadline.start()
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
+        connection.request(method, path, body, headers={"Connection": "close"})
         with connection.getresponse() as response:
             return response.status, response.read(_MAX_BYTES)
     except (OSError, http.client.HTTPException):

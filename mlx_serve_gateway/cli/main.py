@@ -2,8 +2,12 @@
 
 import click
 
+from mlx_serve_gateway.cli.copy import copy
 from mlx_serve_gateway.cli.entry import run
 from mlx_serve_gateway.cli.models import import_model, list_models
+from mlx_serve_gateway.cli.ps import ps
+from mlx_serve_gateway.cli.quantize import quantize
+from mlx_serve_gateway.cli.remove import remove, rm
 from mlx_serve_gateway.cli.serve import start, status, stop
 from mlx_serve_gateway.cli.show import show
 from mlx_serve_gateway.cli.verify import verify
@@ -16,7 +20,20 @@ def mlx_serve() -> None:
     """A local inference server: embeddings and more, behind the HTTP APIs your tools speak."""
 
 
-for command in (start, stop, status, list_models, show, verify, import_model):
+for command in (
+    start,
+    stop,
+    status,
+    list_models,
+    show,
+    verify,
+    import_model,
+    quantize,
+    copy,
+    remove,
+    rm,
+    ps,
+):
     mlx_serve.add_command(command)
 
 

@@ -14,6 +14,7 @@ from mlx_serve_common.models import (
     Step,
     Verified,
 )
+from mlx_serve_gateway.cli.quality import quality_lines
 from mlx_serve_gateway.cli.units import age_text, size_text
 
 Lines = list[tuple[str, str]]
@@ -37,12 +38,13 @@ def fact_lines(model: InstalledModel) -> Lines:
     return [
         ("name", manifest.name),
         ("type", str(manifest.kind)),
-        ("architecture", manifest.architecture),
+        ("architecture", _architecture(manifest)),
         *_known("source", manifest.source),
         *_known("revision", manifest.revision),
         ("installed", age_text(manifest.created_at, datetime.now(UTC))),
         ("size", size_text(manifest.size_bytes)),
         ("weights", f"{size_text(manifest.weights_bytes)}, {_precision(manifest)}"),
+        *quality_lines(manifest),
         *_known("dimensions", manifest.dimensions),
         *_known("max tokens", manifest.max_tokens),
         *_known("pipeline", ", ".join(map(_step, manifest.pipeline))),
@@ -100,6 +102,12 @@ def _known(name: str, value: object) -> Lines:
 
 def _named(name: str, lines: list[str]) -> Lines:
     return [(name if index == 0 else "", line) for index, line in enumerate(lines)]
+
+
+def _architecture(manifest: Manifest) -> str:
+    if manifest.implementation == "own":
+        return manifest.architecture
+    return f"{manifest.architecture} (code: {manifest.implementation})"
 
 
 def _precision(manifest: Manifest) -> str:

@@ -87,6 +87,7 @@ def import_model(
         f"--source={directory}",
         f"--models-dir={config.models.directory}",
         f"--name={name}",
+        f"--custom-models={config.chat.custom_models}",
     ]
     if kind is not None:
         arguments.append(f"--type={kind}")
@@ -110,8 +111,11 @@ def _row(model: "InstalledModel", now: "datetime") -> tuple[str, ...]:
 
 
 def _precision(manifest: "Manifest") -> str:
-    bits = (manifest.quantization or {}).get("bits")
-    return f"{bits}bit" if bits else manifest.dtype or "-"
+    scheme = manifest.quantization
+    if scheme is None:
+        return manifest.dtype or "-"
+    mode = scheme.get("mode", "affine")
+    return f"{scheme.get('bits')}bit" if mode == "affine" else str(mode)
 
 
 def _facts(model: "InstalledModel") -> dict[str, object]:

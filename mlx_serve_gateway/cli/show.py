@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlx_serve_gateway.cli.completion import model_names
 from mlx_serve_gateway.cli.configuration import config_option
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=model_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def show(model: str, as_json: bool, config_file: Path | None) -> int:

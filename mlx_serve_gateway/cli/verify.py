@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from mlx_serve_gateway.cli.completion import model_names
 from mlx_serve_gateway.cli.configuration import config_option
 from mlx_serve_gateway.cli.exit_codes import ExitCode
 
 
 @click.command()
-@click.argument("model", metavar="MODEL")
+@click.argument("model", metavar="MODEL", shell_complete=model_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def verify(model: str, as_json: bool, config_file: Path | None) -> int:
@@ -22,6 +23,8 @@ def verify(model: str, as_json: bool, config_file: Path | None) -> int:
     Exit codes: 0 passed; 1 failed, or there is no such model; 70 the job broke down.
     """
     from mlx_serve_common.models import read_manifest
+    from mlx_serve_common.paths import home
+    from mlx_serve_gateway.cli.configuration import load
     from mlx_serve_gateway.cli.exit_codes import CommandFailed
     from mlx_serve_gateway.cli.job import run_job
     from mlx_serve_gateway.cli.model_facts import verified_lines
@@ -32,7 +35,9 @@ def verify(model: str, as_json: bool, config_file: Path | None) -> int:
     folder = installed.path
     failure = None
     try:
-        run_job(["verify", f"--model-dir={folder}"], as_json=False)
+        custom_models = load(home(), config_file).config.chat.custom_models
+        arguments = ["verify", f"--model-dir={folder}", f"--custom-models={custom_models}"]
+        run_job(arguments, as_json=False)
     except CommandFailed as error:
         if error.code != ExitCode.FAILED:
             raise

@@ -59,6 +59,8 @@ def _reason(error: Exception, body: bytes) -> str:
         return "it is empty"
     if isinstance(error, RecursionError):
         return "it is too deeply nested"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
     if _LONE_SURROGATE.search(body):
         return "half of a surrogate pair (\\ud800 to \\udfff alone) is no character"
     return str(error)

@@ -15,7 +15,9 @@ from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
 from mlx_serve_gateway.http.answers import computed_headers
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
+from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
 from mlx_serve_gateway.http.embedding_input import read_input
+from mlx_serve_gateway.http.model_choice import ModelChoice
 from mlx_serve_gateway.http.prompts import Asked, choose_prompt
 from mlx_serve_gateway.http.truncation import choose_truncation
 from mlx_serve_gateway.services import Services
@@ -42,6 +44,8 @@ class EmbeddingRequest(msgspec.Struct, kw_only=True):
     prompt_name: str | None = None
     prompt: str | None = None
     token_input: Vocabulary | None = None
+    # Ollama's
+    keep_alive: KeepAlive = None
 
 
 class TeiEmbedRequest(msgspec.Struct, kw_only=True):
@@ -67,10 +71,12 @@ class EmbeddingsApi:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._limits = services.config.limits
+        self._models = ModelChoice(services)
 
     async def create(self, request: Request) -> Response:
         body = decode(_decoder, await read_body(request, self._limits.max_body_bytes))
-        model = self._services.registry.find_kind(body.model, ModelKind.EMBEDDING)
+        ttl_s = keep_alive_s(body.keep_alive)
+        model = await self._models.find(request, body.model, ModelKind.EMBEDDING)
         vocabulary = body.token_input or self._limits.token_input
         given = read_input(body.input, vocabulary, self._limits.max_inputs)
         if body.late_chunking:
@@ -87,13 +93,13 @@ class EmbeddingsApi:
             normalize=body.normalized,
         )
         call = EmbedCall(given.inputs, options, given.vocabulary)
-        await self._compute(request, model, call)
+        await self._compute(request, model, call, ttl_s)
         return _answer(_openai(call, model.name), call, model.manifest)
 
     async def tei(self, request: Request) -> Response:
         """The vectors alone, as text-embeddings-inference gives them."""
         body = decode(_tei_decoder, await read_body(request, self._limits.max_body_bytes))
-        model = self._services.registry.find_or_only(body.model, ModelKind.EMBEDDING)
+        model = await self._models.find(request, body.model, ModelKind.EMBEDDING)
         given = read_input(body.inputs, "model", self._limits.max_inputs)
         asked = body.truncate if body.truncate is False else body.truncation_direction
         options = EmbedOptions(
@@ -108,8 +114,14 @@ class EmbeddingsApi:
         await self._compute(request, model, call)
         return _answer([b"[", b",".join(call.vectors), b"]"], call, model.manifest)
 
-    async def _compute(self, request: Request, model: InstalledModel, call: EmbedCall) -> None:
-        with self._services.pool.lease(model) as lane:
+    async def _compute(
+        self,
+        request: Request,
+        model: InstalledModel,
+        call: EmbedCall,
+        ttl_s: float | None = None,
+    ) -> None:
+        with self._services.pool.lease(model, ttl_s) as lane:
             await unless_gone(request.receive, lane.answer(call))
 
 

@@ -25,11 +25,19 @@ TABLE: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.UNSUPPORTED_PARAMETER: (400, _CLIENT),
     ErrorCode.MODEL_TYPE_MISMATCH: (400, _CLIENT),
     ErrorCode.REQUEST_QUARANTINED: (400, _CLIENT),
+    ErrorCode.UNSAFE_MODEL: (400, _CLIENT),
+    ErrorCode.INVALID_ADMIN_KEY: (401, "authentication_error"),
     ErrorCode.ACCESS_DENIED: (403, "permission_error"),
+    ErrorCode.HOST_NOT_ALLOWED: (403, "permission_error"),
+    ErrorCode.ORIGIN_NOT_ALLOWED: (403, "permission_error"),
+    ErrorCode.CONTROL_PLANE_LOCAL_ONLY: (403, "permission_error"),
     ErrorCode.MODEL_NOT_FOUND: (404, _CLIENT),
     ErrorCode.UNKNOWN_URL: (404, _CLIENT),
     ErrorCode.METHOD_NOT_ALLOWED: (405, _CLIENT),
     ErrorCode.REQUEST_TIMEOUT: (408, _CLIENT),
+    # OpenAI's clients try again by themselves: only for what passes.
+    ErrorCode.MODEL_BUSY: (409, _CLIENT),
+    ErrorCode.PULL_IN_PROGRESS: (409, _CLIENT),
     ErrorCode.REQUEST_TOO_LARGE: (413, _CLIENT),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, _CLIENT),
     ErrorCode.QUEUE_FULL: (429, "rate_limit_error"),
@@ -40,11 +48,13 @@ TABLE: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.INVALID_MODEL_OUTPUT: (500, _SERVER),
     ErrorCode.INVALID_MODEL: (500, _SERVER),
     ErrorCode.INTERNAL_ERROR: (500, _SERVER),
+    ErrorCode.UPSTREAM_ERROR: (502, _SERVER),
     ErrorCode.MODEL_LOADING: (503, _SERVER),
     ErrorCode.MODEL_UNAVAILABLE: (503, _SERVER),
     ErrorCode.INSUFFICIENT_MEMORY: (503, _SERVER),
     ErrorCode.SHUTTING_DOWN: (503, _SERVER),
     ErrorCode.INFERENCE_TIMEOUT: (504, _SERVER),
+    ErrorCode.INSUFFICIENT_STORAGE: (507, _SERVER),
 }
 
 # The same request would fail the same way: without this header the OpenAI SDKs send it three times.
@@ -55,6 +65,7 @@ _NOT_WORTH_RETRYING = frozenset(
         ErrorCode.INVALID_MODEL_OUTPUT,
         ErrorCode.INVALID_MODEL,
         ErrorCode.INTERNAL_ERROR,
+        ErrorCode.INSUFFICIENT_STORAGE,
     }
 )
 _LONGEST_RETRY_AFTER_S = 120  # OpenAI's clients give up on a larger one

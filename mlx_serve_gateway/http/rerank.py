@@ -18,6 +18,8 @@ from mlx_serve_gateway.calls import RerankCall
 from mlx_serve_gateway.http.answers import computed_headers, json_response
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
+from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
+from mlx_serve_gateway.http.model_choice import ModelChoice
 from mlx_serve_gateway.services import Services
 
 MAX_QUERY_CHARACTERS = 32 * 1024
@@ -38,6 +40,8 @@ class RerankRequest(msgspec.Struct, kw_only=True):
     decision_threshold: float | None = None
     instruction: str | None = None
     raw_scores: bool | None = None
+    keep_alive: KeepAlive = None
+    """Ollama's: how long the model stays loaded."""
 
 
 class RerankedDocument(msgspec.Struct):
@@ -80,6 +84,7 @@ class RerankApi:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._limits = services.config.limits
+        self._models = ModelChoice(services)
 
     async def rerank(self, request: Request) -> Response:
         """Jina's paths and Cohere's first: documents come back unless that is declined."""
@@ -91,8 +96,9 @@ class RerankApi:
     async def _answer(self, request: Request, *, returns_documents: bool) -> Response:
         body = decode(_decoder, await read_body(request, self._limits.max_body_bytes))
         call = self._call(body)
-        model = self._services.registry.find_or_only(body.model, ModelKind.RERANKER)
-        with self._services.pool.lease(model) as lane:
+        ttl_s = keep_alive_s(body.keep_alive)
+        model = await self._models.find(request, body.model, ModelKind.RERANKER)
+        with self._services.pool.lease(model, ttl_s) as lane:
             await unless_gone(request.receive, lane.answer(call))
         ranked = _ranked(call, bool(body.raw_scores), body.top_n or body.top_k)
         headers = computed_headers(call.compute_s, call.truncated)

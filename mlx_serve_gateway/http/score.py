@@ -15,6 +15,8 @@ from mlx_serve_gateway.calls import RerankCall
 from mlx_serve_gateway.http.answers import computed_headers, json_response
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
+from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
+from mlx_serve_gateway.http.model_choice import ModelChoice
 from mlx_serve_gateway.http.rerank import check_query
 from mlx_serve_gateway.services import Services
 
@@ -29,6 +31,7 @@ class ScoreRequest(msgspec.Struct, kw_only=True):
     documents: OneOrMany | None = None
     instruction: str | None = None
     raw_scores: bool | None = None
+    keep_alive: KeepAlive = None
 
 
 class Score(msgspec.Struct):
@@ -53,12 +56,14 @@ class ScoreApi:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._limits = services.config.limits
+        self._models = ModelChoice(services)
 
     async def score(self, request: Request) -> Response:
         body = decode(_decoder, await read_body(request, self._limits.max_body_bytes))
         calls = self._calls(body)
-        model = self._services.registry.find_or_only(body.model, ModelKind.RERANKER)
-        with self._services.pool.lease(model) as lane:
+        ttl_s = keep_alive_s(body.keep_alive)
+        model = await self._models.find(request, body.model, ModelKind.RERANKER)
+        with self._services.pool.lease(model, ttl_s) as lane:
 
             async def all_answers() -> None:
                 async with asyncio.TaskGroup() as tasks:

@@ -16,6 +16,7 @@ from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.embedding_input import check_ids
+from mlx_serve_gateway.http.model_choice import ModelChoice
 from mlx_serve_gateway.services import Services
 
 # Tokenizers take hundreds of times a text's size in memory while they work.
@@ -76,6 +77,7 @@ class TokenizeApi:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._limits = services.config.limits
+        self._models = ModelChoice(services)
 
     async def tokenize(self, request: Request) -> Response:
         """The answer has the shape that the request's keys ask for."""
@@ -196,7 +198,7 @@ class TokenizeApi:
         return await self._computed(request, body.model, call), call
 
     async def _computed(self, request: Request, name: str | None, call: Call) -> InstalledModel:
-        model = self._services.registry.find_or_only(name)
+        model = await self._models.find(request, name)
         with self._services.pool.lease(model) as lane:
             await unless_gone(request.receive, lane.answer(call))
         return model

@@ -30,7 +30,7 @@ class ClassificationModel(nn.Module):
 
     def widen_head(self) -> None:
         """Compute the head in float32. Called once, when the weights are there."""
-        self.head.update(tree_map(lambda values: values.astype(mx.float32), self.head.parameters()))
+        self.head.update(tree_map(_widened, self.head.parameters()))
 
     def __call__(
         self,
@@ -43,3 +43,8 @@ class ClassificationModel(nn.Module):
         if type_ids is None:
             return self.head(self.encoder(token_ids, mask), lengths)
         return self.head(self.encoder(token_ids, mask, type_ids), lengths)
+
+
+def _widened(values: mx.array) -> mx.array:
+    # Quantized values are packed into integers, which are no numbers by themselves.
+    return values.astype(mx.float32) if mx.issubdtype(values.dtype, mx.floating) else values

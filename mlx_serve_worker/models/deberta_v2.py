@@ -146,16 +146,16 @@ class Attention(nn.Module):
         self, queries: mx.array, keys: mx.array, places: mx.array, between: mx.array
     ) -> mx.array:
         shape = (*queries.shape[:2], *between.shape)
-        total: mx.array | float = 0.0
+        total = mx.zeros(shape, queries.dtype)
         if _TO_PLACE in self._ways:
             project = self.place_key if "place_key" in self else self.key
             scores = queries @ by_head(project(places), self.heads).swapaxes(-1, -2)
-            total += mx.take_along_axis(scores, mx.broadcast_to(between, shape), axis=-1)
+            total = total + mx.take_along_axis(scores, mx.broadcast_to(between, shape), axis=-1)
         if _FROM_PLACE in self._ways:
             project = self.place_query if "place_query" in self else self.query
             scores = keys @ by_head(project(places), self.heads).swapaxes(-1, -2)
             by_key = mx.take_along_axis(scores, mx.broadcast_to(between.T, shape), axis=-1)
-            total += by_key.swapaxes(-1, -2)
+            total = total + by_key.swapaxes(-1, -2)
         return total
 
 
@@ -267,6 +267,8 @@ def build(config: dict[str, Any]) -> DebertaEncoder:
         raise unfit("DeBERTa with an attention_head_size of its own is not supported")
     if others := {*parsed.ways} - {_TO_PLACE, _FROM_PLACE}:
         raise unfit(f"pos_att_type names {min(others)[:40]!r}, which is not supported")
-    if 0 < parsed.position_buckets and not 2 <= parsed.position_buckets // 2 < parsed.reach - 1:
-        raise unfit(f"{parsed.position_buckets} position_buckets do not fit {parsed.reach} positions")
+    if parsed.position_buckets > 0 and not 2 <= parsed.position_buckets // 2 < parsed.reach - 1:
+        raise unfit(
+            f"{parsed.position_buckets} position_buckets do not fit {parsed.reach} positions"
+        )
     return DebertaEncoder(parsed)

@@ -106,7 +106,9 @@ class Decoder(nn.Module):
             x = layer(x, masks[window], None)
         return self.norm(x)
 
-    def _mask(self, length: int, window: int | None, real: mx.array | None) -> mx.array | str | None:
+    def _mask(
+        self, length: int, window: int | None, real: mx.array | None
+    ) -> mx.array | str | None:
         if self._bidirectional:
             return everywhere(real) if window is None else nearby(length, window, real)
         if window is None or length <= window:

@@ -18,7 +18,6 @@ from mlx_serve_worker.models.configuration import Epsilon, read
 from mlx_serve_worker.pooling import pool
 
 
-
 class Norm(NamedTuple):
     epsilon: float
     bias: bool

@@ -13,8 +13,9 @@ import mlx.nn as nn
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.models import decoder
+from mlx_serve_worker.quantization import rows
 
-_HEAD = "lm_head.weight"
+_HEAD = "lm_head."
 
 
 class Past(NamedTuple):
@@ -71,15 +72,15 @@ class JudgeModel(nn.Module):
             self.lm_head = nn.Linear(self.decoder.dimensions, self.decoder.vocab_size, bias=False)
 
     def parameter_name(self, name: str) -> str | None:
-        if name == _HEAD:
-            return None if self._is_tied else _HEAD
+        if name.startswith(_HEAD):
+            return None if self._is_tied else name
         ours = decoder.parameter_name(name)
         return None if ours is None else f"decoder.{ours}"
 
     def keep_answers(self, yes: int, no: int) -> None:
         """Forget all of the head but these rows. Called once, when the weights are there."""
         head = self.decoder.embed_tokens if self._is_tied else self.lm_head
-        self._answers = head.weight[mx.array([no, yes])].astype(mx.float32)
+        self._answers = rows(head, [no, yes])
         mx.eval(self._answers)
         if not self._is_tied:
             del self.lm_head

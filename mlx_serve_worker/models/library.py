@@ -28,19 +28,15 @@ class LibraryEncoder:
     def __init__(self, module: ModuleType, config: dict[str, Any], forward: Forward) -> None:
         arguments = guarded("config.json", module.ModelArgs.from_dict, dict(config))
         self.model: nn.Module = guarded("config.json", module.Model, arguments)
+        self.model.eval()
         self._forward = forward
         self.vocab_size = _number("vocab_size", arguments, config)
         self.positions = _number("max_position_embeddings", arguments, config)
         self.dimensions = _number("hidden_size", arguments, config)
-        # Nothing is computed for this: shapes are known beforehand.
-        shape = self(mx.zeros((1, 2), mx.int32), None).shape
-        if shape != (1, 2, self.dimensions):
-            raise _unfit(f"the model gives {shape} for two tokens of {self.dimensions} dimensions")
+        _check_shape(self, self.dimensions)
 
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
-        hidden = guarded("the model", self._forward, self.model, token_ids, mask)
-        if not isinstance(hidden, mx.array):
-            raise _unfit("the model gives no vectors for tokens")
+        hidden: mx.array = self._forward(self.model, token_ids, mask)
         return hidden
 
     def parameters(self) -> Any:
@@ -59,6 +55,27 @@ class LibraryEncoder:
     def is_needed(self, name: str) -> bool:
         """Whether the token vectors can depend on that parameter, as far as its name tells."""
         return not hasattr(self.model, "model") or name.startswith("model.")
+
+
+class CustomEncoders:
+    """A module with ``build`` and ``parameter_name``, as our own have, written by somebody else."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self.parameter_name: Callable[[str], str | None] = module.parameter_name
+
+    def build(self, config: dict[str, Any]) -> Any:
+        encoder: Any = guarded("config.json", self._module.build, dict(config))
+        # Or what is left out by chance in training would be left out here.
+        guarded("the model", encoder.eval)
+        for name in ("vocab_size", "positions", "dimensions"):
+            _number(name, encoder, {})
+        _check_shape(encoder, encoder.dimensions)
+        return encoder
+
+    def decisions(self, config: dict[str, Any]) -> dict[str, str]:
+        tell = getattr(self._module, "decisions", None)
+        return {} if tell is None else guarded("config.json", tell, dict(config))
 
 
 class LanguageModels:
@@ -88,10 +105,18 @@ def guarded(what: str, call: Callable[..., T], *arguments: Any) -> T:
         ) from None
 
 
+def _check_shape(encoder: Any, dimensions: int) -> None:
+    # Nothing is computed for this: shapes are known beforehand.
+    hidden = guarded("the model", encoder, mx.zeros((1, 2), mx.int32), None)
+    shape = getattr(hidden, "shape", None)
+    if shape != (1, 2, dimensions):
+        raise _unfit(f"the model gives {shape} for two tokens of {dimensions} dimensions")
+
+
 def _number(name: str, arguments: Any, config: dict[str, Any]) -> int:
     value = getattr(arguments, name, config.get(name))
     if not isinstance(value, int) or not 0 < value < 2**24:
-        raise _unfit(f"config.json has no usable {name}")
+        raise _unfit(f"the model has no usable {name}")
     return value
 
 

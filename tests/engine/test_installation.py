@@ -11,14 +11,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from mlx_serve_common import durable
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
 from mlx_serve_common.models import MANIFEST_FILE, Manifest, read_manifest
-from mlx_serve_worker import durable, installation
+from mlx_serve_common.names import check_name
+from mlx_serve_common.store import Store
+from mlx_serve_worker import installation
 from mlx_serve_worker.inspection import Origin
 from mlx_serve_worker.installation import IfInstalled, install
-from mlx_serve_worker.names import check_name
-from mlx_serve_worker.store import Store
 from tests.engine import safetensors_file, tiny
 from tests.engine.models import embed, load, prepare
 
@@ -178,7 +179,7 @@ def test_replacing_where_folders_cannot_be_swapped(
 ) -> None:
     home.install()
     tiny.build(tiny.LAYOUTS["cls"], home.source)
-    monkeypatch.setattr("mlx_serve_worker.store.exchange", lambda one, other: False)
+    monkeypatch.setattr("mlx_serve_common.store.exchange", lambda one, other: False)
     home.install(if_installed="replace")
     assert read_manifest(home.models / "tiny").dimensions == tiny.WIDTH
     assert home.staged() == []

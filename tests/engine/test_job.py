@@ -131,10 +131,10 @@ _POINTS = [
     for function in (
         "mlx_serve_worker.installation:_copy_file",
         "mlx_serve_worker.installation:try_out",
-        "mlx_serve_worker.store:sync_tree",
-        "mlx_serve_worker.store:exchange",
+        "mlx_serve_common.store:sync_tree",
+        "mlx_serve_common.store:exchange",
         "pathlib/Path:rename",
-        "mlx_serve_worker.store:sync",
+        "mlx_serve_common.store:sync",
     )
     for moment in ("before", "after")
 ]

@@ -172,14 +172,6 @@ def test_no_ids_at_all(normalizing: EncoderBackend) -> None:
     assert refused.code is ErrorCode.EMPTY_INPUT
 
 
-def test_ids_of_another_vocabulary_are_refused_with_the_way_out(
-    normalizing: EncoderBackend,
-) -> None:
-    (refused,) = from_ids(normalizing, [15339, 1917], vocabulary="cl100k_base")
-    assert refused.code is ErrorCode.INVALID_REQUEST
-    assert "check_embedding_ctx_length=False" in refused.message
-
-
 def test_reranking_is_refused(normalizing: EncoderBackend) -> None:
     (refused,) = normalizing.prepare(Rerank([1], "q", ["d"], None, "right"))
     assert isinstance(refused, ServeError)

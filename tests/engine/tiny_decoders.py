@@ -1,38 +1,25 @@
 """Tiny decoders used as encoders, made from a seed: no download, no torch, the same bytes always.
 
-Their tokenizer is a byte-level BPE like Qwen's, with merges learned here from the texts that the
-vectors are compared on. Weights are large for their size, so that a wrong base, mask or token shows.
+Weights are large for their size, so that a wrong base, mask or token shows.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Regex, Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.normalizers import NFC
-from tokenizers.pre_tokenizers import ByteLevel, Split
-from tokenizers.pre_tokenizers import Sequence as PreTokenizers
+from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from tests.engine import safetensors_file
-from tests.engine.texts import TEXTS
+from tests.engine import byte_pairs, safetensors_file, texts
 
+TEXTS = texts.TEXTS
 WIDTH = 32
 POSITIONS = 96
 MAX_TOKENS = 64
-_MERGES = 160
 START, END, PAD = "<|start|>", "<|endoftext|>", "<|pad|>"
-# How Qwen's tokenizer splits a text into words.
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 Array = np.ndarray[Any, Any]
 Json = dict[str, Any]
@@ -40,7 +27,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a repository can be laid out; ``config`` adds keys, or takes them by None."""
+    """One way in which a repository can be laid out; a None in ``config`` takes a key away."""
 
     model_type: str
     config: Json = field(default_factory=dict)
@@ -49,7 +36,9 @@ class Layout:
     normalize: bool = True
     before: str = ""
     after: str = END
-    tokenizer_class: str = "PreTrainedTokenizerFast"
+    tokenizer: str = "words"
+    """Split as Qwen does it, as other ``bytes``, or the pieces of a ``sentence``."""
+    tokenizer_config: Json = field(default_factory=dict)
     prompts: Json | None = None
     dtype: str = "F32"
     prefix: str = ""
@@ -58,6 +47,21 @@ class Layout:
     max_seq_length: int | None = MAX_TOKENS
     scale: float = 2.0
     """Of the weights. Less where rounding would otherwise hide what is tested."""
+
+
+def _class(name: str | None, **settings: Any) -> Json:
+    return {"tokenizer_class": name, **settings}
+
+
+def _sentence(model_type: str, name: str, **settings: Any) -> Layout:
+    tokens = {"unk_token": "<unk>", "bos_token": START}
+    return Layout(
+        model_type,
+        before=START,
+        after="",
+        tokenizer="sentence",
+        tokenizer_config=_class(name, **tokens, **settings),
+    )
 
 
 _ROPE = {"rope_theta": 5000.0, "rope_type": "default"}
@@ -73,12 +77,18 @@ _PROMPTS = {"prompts": {"query": "Instruct: find\nQuery: "}, "default_prompt_nam
 
 LAYOUTS: dict[str, Layout] = {
     "qwen3": Layout("qwen3"),
-    "qwen3-tokenizer-class": Layout("qwen3", tokenizer_class="Qwen2Tokenizer"),
+    "qwen3-class": Layout("qwen3", tokenizer_config=_class("Qwen2Tokenizer")),
+    "qwen3-other-bytes": Layout("qwen3", tokenizer="bytes"),
+    "qwen3-class-other-bytes": Layout(
+        "qwen3", tokenizer="bytes", tokenizer_config=_class("Qwen2TokenizerFast")
+    ),
+    "qwen3-no-class": Layout("qwen3", tokenizer="bytes", tokenizer_config=_class(None)),
     "qwen3-new-rope": Layout("qwen3", {**_ABSENT, "rope_parameters": _ROPE}),
     "qwen3-no-rope": Layout("qwen3", _ABSENT),
     "qwen3-yarn": Layout("qwen3", {"rope_scaling": _YARN}),
     "qwen3-yarn-factor": Layout(
-        "qwen3", {"rope_parameters": {**_ROPE, **_YARN, "rope_type": "yarn", "attention_factor": 1.3}}
+        "qwen3",
+        {"rope_parameters": {**_ROPE, **_YARN, "rope_type": "yarn", "attention_factor": 1.3}},
     ),
     "qwen3-window": Layout("qwen3", _WINDOW),
     "qwen3-layer-types": Layout(
@@ -96,7 +106,9 @@ LAYOUTS: dict[str, Layout] = {
     "qwen3-bf16": Layout("qwen3", dtype="BF16", scale=1.0),
     "qwen3-causal-lm": Layout("qwen3", prefix="model.", shards=2),
     "qwen3-no-modules": Layout("qwen3", prefix="model.", modules=False, max_seq_length=None),
+    "qwen3-beyond-positions": Layout("qwen3", {"max_position_embeddings": 40}),
     "qwen2": Layout("qwen2"),
+    "qwen2-other-bytes": Layout("qwen2", tokenizer="bytes"),
     "qwen2-new-rope": Layout("qwen2", {**_ABSENT, "rope_parameters": _ROPE}),
     "qwen2-both-ways": Layout("qwen2", _NO_CAUSE, "mean"),
     "qwen2-window": Layout("qwen2", _WINDOW),
@@ -111,6 +123,13 @@ LAYOUTS: dict[str, Layout] = {
     "llama-head-size": Layout("llama", {"head_dim": 12}),
     "llama-one-group-each": Layout("llama", {"num_key_value_heads": None}),
     "llama-both-ways": Layout("llama", _NO_CAUSE, "mean", before=START, after=""),
+    "llama-class-bytes": Layout("llama", tokenizer_config=_class("LlamaTokenizerFast")),
+    "llama-sentence": Layout("llama", before=START, tokenizer="sentence"),
+    "llama-class": _sentence("llama", "LlamaTokenizer"),
+    "llama-class-legacy": _sentence("llama", "LlamaTokenizerFast", legacy=True),
+    "llama-class-no-space": _sentence("llama", "LlamaTokenizer", add_prefix_space=False),
+    "llama-class-null": _sentence("llama", "LlamaTokenizer", add_prefix_space=None, legacy=None),
+    "mistral-class": _sentence("mistral", "LlamaTokenizer"),
     "mistral": Layout("mistral", {"sliding_window": 6}, before=START),
     "mistral-no-window": Layout("mistral", {"sliding_window": None}, before=START),
     "mistral-usual-window": Layout("mistral", {"head_dim": None}),
@@ -131,11 +150,12 @@ def build(layout: Layout, folder: Path) -> Path:
     _write_json(
         folder / "tokenizer_config.json",
         {
-            "tokenizer_class": layout.tokenizer_class,
+            "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": 1000,
             "eos_token": END,
             "pad_token": PAD,
             "padding_side": "left",
+            **layout.tokenizer_config,
         },
     )
     _write_weights(folder, layout, config)
@@ -147,6 +167,18 @@ def build(layout: Layout, folder: Path) -> Path:
     if layout.modules:
         _write_modules(folder, layout)
     return folder
+
+
+def read_config(folder: Path) -> Json:
+    config: Json = json.loads((folder / "config.json").read_text())
+    return config
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Change keys of config.json; None removes one."""
+    config = read_config(folder) | changes
+    config = {key: value for key, value in config.items() if value is not None}
+    _write_json(folder / "config.json", config)
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -183,12 +215,7 @@ def _config(layout: Layout, vocab_size: int) -> Json:
 
 
 def _tokenizer(layout: Layout) -> Tokenizer:
-    vocabulary, merges = _learn()
-    tokenizer = Tokenizer(BPE(vocabulary, merges))
-    tokenizer.normalizer = NFC()
-    tokenizer.pre_tokenizer = _pre_tokenizer()
-    tokenizer.decoder = ByteLevelDecoder()
-    tokenizer.add_special_tokens([START, END, PAD])
+    tokenizer = byte_pairs.MADE[layout.tokenizer]((START, END, PAD))
     around = [token for token in (layout.before, layout.after) if token]
     # Even where it adds nothing: a tokenizer without one may be given one by the reference.
     tokenizer.post_processor = TemplateProcessing(
@@ -196,47 +223,6 @@ def _tokenizer(layout: Layout) -> Tokenizer:
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in around],
     )
     return tokenizer
-
-
-def _pre_tokenizer() -> PreTokenizers:
-    return PreTokenizers(
-        [
-            Split(Regex(_WORDS), "isolated"),
-            ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-def _learn() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Bytes, and the most frequent pairs in turn: of equal ones the first by spelling."""
-    splitter, normalizer = _pre_tokenizer(), NFC()
-    words: Counter[tuple[str, ...]] = Counter()
-    for text in TEXTS.values():
-        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
-            words[tuple(word)] += 1
-    pieces = sorted(ByteLevel.alphabet())
-    merges: list[tuple[str, str]] = []
-    while len(merges) < _MERGES:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, count in words.items():
-            for pair in zip(word, word[1:], strict=False):
-                pairs[pair] += count
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append(best)
-        if "".join(best) not in pieces:
-            pieces.append("".join(best))
-        words = Counter({_merged(word, best): count for word, count in words.items()})
-    return {piece: index for index, piece in enumerate(pieces)}, merges
-
-
-def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
-    merged: list[str] = []
-    at = 0
-    while at < len(word):
-        found = word[at : at + 2] == pair
-        merged.append("".join(pair) if found else word[at])
-        at += 2 if found else 1
-    return tuple(merged)
 
 
 # --- weights -------------------------------------------------------------------------------------
@@ -281,13 +267,17 @@ def _tensors(config: Json, scale: float) -> Iterator[tuple[str, Array]]:
     yield "embed_tokens.weight", np.asarray(random.standard_normal((config["vocab_size"], width)))
     for layer in (f"layers.{index}" for index in range(config["num_hidden_layers"])):
         for part, outputs in (("q", heads * size), ("k", groups * size), ("v", groups * size)):
-            yield from linear(f"{layer}.self_attn.{part}_proj", width, outputs, has_bias or is_qwen2)
+            yield from linear(
+                f"{layer}.self_attn.{part}_proj", width, outputs, has_bias or is_qwen2
+            )
         yield from linear(f"{layer}.self_attn.o_proj", heads * size, width, has_bias)
         if config["model_type"] == "qwen3":
             yield from norm(f"{layer}.self_attn.q_norm", size)
             yield from norm(f"{layer}.self_attn.k_norm", size)
         for part in ("gate", "up"):
-            yield from linear(f"{layer}.mlp.{part}_proj", width, inner, config.get("mlp_bias", False))
+            yield from linear(
+                f"{layer}.mlp.{part}_proj", width, inner, config.get("mlp_bias", False)
+            )
         yield from linear(f"{layer}.mlp.down_proj", inner, width, config.get("mlp_bias", False))
         yield from norm(f"{layer}.input_layernorm", width)
         yield from norm(f"{layer}.post_attention_layernorm", width)

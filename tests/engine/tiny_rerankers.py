@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.engine import reranker_tokenizers, safetensors_file
+from tests.engine import reranker_tokenizers, safetensors_file, tiny_tokenizers
 from tests.engine.reranker_tensors import tensors
-from tests.engine.reranker_tokenizers import QUERIES
 from tests.engine.texts import TEXTS
 
 Json = dict[str, Any]
@@ -16,6 +15,10 @@ MAX_TOKENS = 60
 _WIDTH = 32
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
+QUERIES = {
+    "plain": "how many tokens does a good model count?",
+    "other": "서울의 날씨는 어떻습니까, naïve 🍮?",
+}
 PAIRS = [(query, document) for query in QUERIES.values() for document in TEXTS.values()]
 """What every layout is compared on, against the golden logits in this order."""
 
@@ -28,6 +31,7 @@ class Layout:
     labels: int = 1
     dtype: str = "F32"
     config: Json = field(default_factory=dict)
+    tokenizer_config: Json = field(default_factory=dict)
     files: Json = field(default_factory=dict)
     """Further JSON files of the repository."""
 
@@ -146,6 +150,19 @@ LAYOUTS: dict[str, Layout] = {
     "bert-saved": Layout("bert", files=_SAVED),
     "bert-prompted": Layout("bert", files=_PROMPTED),
     "bert-relu": Layout("bert", config={"hidden_act": "relu"}),
+    "bert-untyped": Layout(
+        "bert", tokenizer_config={"model_input_names": ["input_ids", "attention_mask"]}
+    ),
+    "bert-typed-as-it-is": Layout(
+        "bert",
+        tokenizer_config={
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        },
+    ),
+    "bert-no-types-as-it-is": Layout(
+        "bert", tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast"}
+    ),
     "modernbert-mean": Layout("modernbert", config={"classifier_pooling": "mean"}),
     "modernbert-mean-two-labels": Layout(
         "modernbert", labels=2, config={"classifier_pooling": "mean"}
@@ -163,6 +180,9 @@ LAYOUTS: dict[str, Layout] = {
         "deberta-v2",
         config={"position_biased_input": True, "type_vocab_size": 2, "position_buckets": -1},
     ),
+    "deberta-v2-as-it-is": Layout(
+        "deberta-v2", tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast"}
+    ),
     "deberta-v2-tanh": Layout(
         "deberta-v2", config={"pooler_hidden_act": "tanh", "norm_rel_ebd": "none"}
     ),
@@ -172,13 +192,12 @@ LAYOUTS: dict[str, Layout] = {
 def build(layout: Layout, folder: Path) -> Path:
     """Write a model of that layout into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(
-        folder / "tokenizer_config.json", reranker_tokenizers.write(layout.model_type, folder)
-    )
+    tokenizer, settings = reranker_tokenizers.make(layout.model_type)
+    tiny_tokenizers.write(folder, tokenizer, {**settings, **layout.tokenizer_config})
     config = {
         "architectures": [f"{_CLASSES[layout.model_type]}ForSequenceClassification"],
         "model_type": layout.model_type,
-        "vocab_size": _vocab_size(folder),
+        "vocab_size": tokenizer.get_vocab_size(),
         "id2label": {str(index): f"LABEL_{index}" for index in range(layout.labels)},
         "label2id": {f"LABEL_{index}": index for index in range(layout.labels)},
         "pad_token_id": 0,
@@ -193,10 +212,10 @@ def build(layout: Layout, folder: Path) -> Path:
     return folder
 
 
-def _vocab_size(folder: Path) -> int:
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    vocabulary = tokenizer["model"]["vocab"]
-    return len(vocabulary)
+def prompt(layout: Layout) -> str:
+    """What the repository wants to be put before every query."""
+    saved = layout.files.get("config_sentence_transformers.json", {})
+    return str(saved.get("prompts", {}).get(saved.get("default_prompt_name"), ""))
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -25,7 +25,15 @@ Json = dict[str, Any]
 _LONGEST_WORD = 8
 _UNKNOWN = {"🍮", "漢", "뜻"}
 # What a sentencepiece model does to characters before anything else, in the small.
-CHARACTER_MAP = {"\u3000": " ", "\u00a0": " ", "\t": " ", "\n": " ", "ﬁ": "fi", "①": "1", "\uff21": "A"}
+CHARACTER_MAP = {
+    "\u3000": " ",
+    "\u00a0": " ",
+    "\t": " ",
+    "\n": " ",
+    "ﬁ": "fi",
+    "①": "1",
+    "\uff21": "A",
+}
 
 
 def words(texts: Iterable[str]) -> list[str]:
@@ -110,6 +118,8 @@ def unigram(specials: tuple[str, ...], form: str) -> Tokenizer:
             spaces = cleaning.Replace(Regex(" {2,}"), "▁")
             tokenizer.normalizer = cleaning.Sequence([mapping, strip, spaces])
             tokenizer.pre_tokenizer = metaspace
+        case _:
+            raise ValueError(form)
     tokenizer.decoder = decoding.Metaspace()
     tokenizer.post_processor = _template(tokenizer, "<s>", "</s>")
     return _with_specials(tokenizer, specials)

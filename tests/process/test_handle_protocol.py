@@ -92,7 +92,7 @@ async def test_a_stranger_on_the_socket_is_not_listened_to(
 ) -> None:
     worker = rig.start(store.add("m"))
     await worker.ready()
-    (path,) = rig.run_dir.glob("*.sock")
+    (path,) = rig.sockets()
     with zmq.Context() as context, context.socket(zmq.DEALER) as stranger:
         stranger.connect(f"ipc://{path}")
         stranger.send_multipart([b"guess" * 4, b"garbage"])
@@ -117,15 +117,13 @@ async def test_a_second_announcement_changes_nothing(
     assert len(worker.seen.ready) == 1
 
 
-async def test_every_incarnation_has_a_socket_of_its_own(
-    rig: WorkerRig, store: ModelStore
-) -> None:
+async def test_every_incarnation_has_a_socket_of_its_own(rig: WorkerRig, store: ModelStore) -> None:
     model = store.add("m")
     seen = set()
     for _ in range(2):
         worker = rig.start(model)
         await worker.ready()
-        (path,) = rig.run_dir.glob("*.sock")
+        (path,) = rig.sockets()
         seen.add(path)
         worker.process.kill()
         await worker.ended()

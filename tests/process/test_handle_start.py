@@ -10,7 +10,6 @@ import pytest
 
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.models import ModelKind
-from mlx_serve_gateway.handle import WorkerState
 from mlx_serve_gateway.worker import Failure, StopReason
 from tests.process.odd_worker import odd_worker
 from tests.process.workers import WorkerRig
@@ -24,14 +23,14 @@ async def test_a_worker_starts_computes_and_leaves(rig: WorkerRig, store: ModelS
     await worker.ready()
     (ready,) = worker.seen.ready
     assert (ready.pid, ready.device) == (worker.handle.pid, "fake")
-    assert worker.handle.state is WorkerState.READY
+    assert worker.state.name == "READY"
     await worker.compute("one", "two", "three")
     await worker.compute("four")
 
     worker.handle.request_stop(StopReason.REQUESTED)
     report = await worker.ended()
     assert (report.reason, report.error, report.exit_code) == (StopReason.REQUESTED, None, 0)
-    assert worker.handle.state is WorkerState.STOPPED
+    assert worker.state.name == "STOPPED"
 
 
 async def test_a_model_that_cannot_be_loaded_says_why(rig: WorkerRig, store: ModelStore) -> None:

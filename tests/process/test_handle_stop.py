@@ -101,9 +101,7 @@ async def test_a_worker_that_does_not_finish_is_killed_at_its_deadline(
     assert worker.seen.answered == []
 
 
-async def test_a_crash_while_leaving_is_still_a_leaving(
-    rig: WorkerRig, store: ModelStore
-) -> None:
+async def test_a_crash_while_leaving_is_still_a_leaving(rig: WorkerRig, store: ModelStore) -> None:
     worker = rig.start(store.add("m"))
     await worker.ready()
     worker.submit("__sleep:0.1__ __crash__")

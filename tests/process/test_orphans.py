@@ -8,7 +8,7 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -48,7 +48,7 @@ def busy_gateway(home: Path, store: ModelStore, env: dict[str, str]) -> Iterator
     """One worker that holds the interpreter lock in C, one that is stopped, one that is idle."""
     for name in ("spinning", "stopped", "idle"):
         store.add(name)
-    with Gateway(home, store, **env) as gateway:
+    with Gateway(home, store, None, **env) as gateway:
         for name in ("spinning", "stopped", "idle"):
             gateway.assert_serves(name)
         psutil.Process(gateway.worker_pid("stopped")).suspend()
@@ -61,10 +61,8 @@ def busy_gateway(home: Path, store: ModelStore, env: dict[str, str]) -> Iterator
 
 
 def _ignore_failure(gateway: Gateway, model: str) -> None:
-    try:
+    with suppress(OSError):  # the gateway is killed under it
         gateway.embed(model, "__spin__")
-    except OSError:
-        pass  # the gateway is killed under it
 
 
 def assert_killing_it_leaves_nothing(gateway: Gateway) -> None:
@@ -128,9 +126,7 @@ def test_a_new_gateway_starts_over_what_a_killed_one_left(
         successor.assert_serves("m")
 
 
-def test_sweeping_spares_the_sockets_of_another_gateway(
-    short_dir: Path, store: ModelStore
-) -> None:
+def test_sweeping_spares_the_sockets_of_another_gateway(short_dir: Path, store: ModelStore) -> None:
     store.add("m")
     with Gateway(short_dir, store) as first:
         first.assert_serves("m")
@@ -143,10 +139,14 @@ def test_sweeping_spares_the_sockets_of_another_gateway(
         assert first.wait() == 0
 
 
+def _sleeper() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(["sleep", "60"])
+
+
 async def test_the_sentinel_kills_who_is_on_its_list_and_nobody_else() -> None:
     sentinel = Sentinel()
     sentinel.start()
-    processes = [subprocess.Popen(["sleep", "60"]) for _ in range(5)]
+    processes = [_sleeper() for _ in range(5)]
     for process in processes:
         sentinel.watch(process.pid)
     for process in processes[::2]:
@@ -174,7 +174,7 @@ async def test_a_sentinel_is_not_ended_by_signals_to_the_group() -> None:
     sentinel.start()
     assert sentinel._child is not None
     process = psutil.Process(sentinel._child.pid)
-    bystander = subprocess.Popen(["sleep", "60"])
+    bystander = _sleeper()
     sentinel.watch(bystander.pid)
     until(lambda: _unread(sentinel) == 0, what="the sentinel's reading, which follows its traps")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

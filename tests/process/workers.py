@@ -13,7 +13,7 @@ import zmq
 
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import Batch, Embed, Embedded, Ready, Rejected, Result
-from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
+from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost, WorkerState
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.worker import ExitReport
 from mlx_serve_gateway.worker_env import worker_environment
@@ -64,6 +64,10 @@ class Started:
         self.handle = WorkerHandle(model, self.seen, host)
         self._life = asyncio.ensure_future(self.handle.run())
         self._ids = itertools.count(1)
+
+    @property
+    def state(self) -> WorkerState:
+        return self.handle.state
 
     @property
     def process(self) -> psutil.Process:
@@ -123,6 +127,9 @@ class WorkerRig:
     async def close(self) -> None:
         await self.sentinel.stop()
         self._context.destroy(linger=0)
+
+    def sockets(self) -> list[Path]:
+        return list(self.run_dir.glob("*.sock"))
 
     def start(
         self,

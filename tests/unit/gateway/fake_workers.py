@@ -141,17 +141,21 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def ask(pool: Pool, model: InstalledModel, *texts: str) -> list[bytes]:
+async def ask(
+    pool: Pool, model: InstalledModel, *texts: str, ttl_s: float | None = None
+) -> list[bytes]:
     """What a request does; the vectors it gets."""
     call = EmbedCall(list(texts), EmbedOptions())
-    with pool.lease(model) as lane:
+    with pool.lease(model, ttl_s) as lane:
         await lane.answer(call)
     return call.vectors
 
 
-def asking(pool: Pool, model: InstalledModel, *texts: str) -> "asyncio.Task[list[bytes]]":
+def asking(
+    pool: Pool, model: InstalledModel, *texts: str, ttl_s: float | None = None
+) -> "asyncio.Task[list[bytes]]":
     """A request in flight."""
-    return asyncio.ensure_future(ask(pool, model, *texts))
+    return asyncio.ensure_future(ask(pool, model, *texts, ttl_s=ttl_s))
 
 
 async def failure(request: "asyncio.Task[list[bytes]]") -> ServeError:

@@ -6,7 +6,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mlx_serve_common.errors import ServeError
 from mlx_serve_gateway.batcher import CREDIT, Batcher, BatchLimits
-from mlx_serve_gateway.calls import Call
 from tests.unit.gateway.stub_call import StubCall
 
 LIMITS = BatchLimits(queue_items=40, queue_characters=200, batch_items=5, batch_characters=30)
@@ -21,6 +20,10 @@ class Ledger(RuleBasedStateMachine):
         self.in_worker: list[list[int]] = []
         self.trials: set[int] = set()
         """Items that were in a dying worker and have not ended since."""
+
+    @property
+    def held(self) -> list[int]:
+        return [id for batch in self.in_worker for id in batch]
 
     # --- what can happen -------------------------------------------------------------------------
 
@@ -48,7 +51,7 @@ class Ledger(RuleBasedStateMachine):
         assert len(self.in_worker) < CREDIT
         assert 0 < len(set(ids)) == len(ids) <= LIMITS.batch_items
         assert set(ids) <= self.calls.keys(), "an ended item was sent"
-        assert not set(ids) & set(sum(self.in_worker, [])), "an item was sent twice"
+        assert not set(ids) & set(self.held), "an item was sent twice"
         self.in_worker.append(ids)
 
     @precondition(lambda self: self.in_worker)
@@ -69,12 +72,12 @@ class Ledger(RuleBasedStateMachine):
             st.sampled_from(sorted(set(self.calls.values()), key=lambda c: c.first_id))
         )
         told = self.batcher.cancel(call)
-        assert told == sorted(set(call.ids) & set(sum(self.in_worker, [])))
+        assert told == sorted(set(call.ids) & set(self.held))
         self._end(call.ids)
 
     @rule()
     def worker_dies(self) -> None:
-        held = [id for id in sum(self.in_worker, []) if id in self.calls]
+        held = [id for id in self.held if id in self.calls]
         self.in_worker.clear()
         killers = [call.first_id + index for call, index in self.batcher.recover()]
         assert killers == sorted(self.trials & set(held)), "who is a killer, and who is not"
@@ -99,15 +102,13 @@ class Ledger(RuleBasedStateMachine):
 
     @invariant()
     def every_item_is_in_one_place(self) -> None:
-        in_worker = sum(self.in_worker, [])
-        assert self.batcher.in_worker == len(in_worker)
-        assert self.batcher.queued == len(self.calls.keys() - set(in_worker))
+        assert self.batcher.in_worker == len(self.held)
+        assert self.batcher.queued == len(self.calls.keys() - set(self.held))
 
     @invariant()
     def a_suspect_is_alone_in_the_worker(self) -> None:
-        in_worker = sum(self.in_worker, [])
-        if self.trials & set(in_worker):
-            assert len(in_worker) == 1
+        if self.trials & set(self.held):
+            assert len(self.held) == 1
 
     def teardown(self) -> None:
         """A worker that keeps answering gets to the end of it."""

@@ -1,4 +1,4 @@
-"""The breaker: opens on the third death in a minute, heals by itself, is stricter after each time."""
+"""The breaker: opens on the third death in a minute, heals by itself, grows stricter."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Who has to leave so that another fits: idle ones in order of use, nobody else, and not in vain."""
+"""Who has to leave so that another fits: idle ones in order of use, and never in vain."""
 
 from typing import Any
 

@@ -10,9 +10,9 @@ from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.pool import PATIENCE_S
 from mlx_serve_gateway.worker import Failure, StopReason
 from tests.clock import FakeClock
-from tests.waiting import async_until
 from tests.unit.gateway.fake_workers import FakeWorkers, asking, failure, settle, vector
 from tests.unit.gateway.pools import TTL_S, A, B, C, error, make_pool, model, state
+from tests.waiting import async_until
 
 # --- loading -------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The pool when workers fail: no call is lost, only the guilty pay, and it does not go on forever."""
+"""The pool when workers fail: no call is lost, only the guilty pay, and it comes to an end."""
 
 import asyncio
 

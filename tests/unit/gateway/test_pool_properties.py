@@ -1,6 +1,7 @@
 """The pool under random events: limits hold, no model has two workers, every call is answered."""
 
 import asyncio
+import math
 from typing import Any
 
 from hypothesis import given, settings
@@ -32,7 +33,10 @@ TEXTS = st.lists(st.sampled_from(["x", "y", "z", POISON]), min_size=1, max_size=
 WORKER = st.integers(0, 5)
 EVENTS = st.one_of(
     st.tuples(st.just("ask"), st.sampled_from(MODELS), TEXTS),
+    st.tuples(st.just("ask"), st.sampled_from(MODELS), TEXTS, st.sampled_from([0, 1.0, math.inf])),
     st.tuples(st.just("preload"), st.sampled_from(MODELS)),
+    st.tuples(st.just("unload"), st.sampled_from(MODELS)),
+    st.tuples(st.just("retire"), st.sampled_from(MODELS), st.booleans()),
     st.tuples(st.just("cancel"), st.integers(0, 30)),
     st.tuples(st.just("ready"), WORKER),
     st.tuples(st.just("answer"), WORKER, st.integers(1, 5)),
@@ -59,19 +63,39 @@ class World:
             batch_items=3,
         )
         self.requests: list[tuple[list[str], asyncio.Task[list[bytes]]]] = []
+        self.retirements: list[asyncio.Task[None]] = []
 
-    async def ask(self, of: InstalledModel, texts: list[str]) -> list[bytes]:
+    async def ask(
+        self, of: InstalledModel, texts: list[str], ttl_s: float | None = None
+    ) -> list[bytes]:
         call = EmbedCall(list(texts), EmbedOptions())
-        with self.pool.lease(of) as lane:
+        with self.pool.lease(of, ttl_s) as lane:
             await lane.answer(call)
         return call.vectors
 
+    async def retire(self, of: InstalledModel, is_removed: bool) -> None:
+        try:
+            async with self.pool.retire(of, within_s=3600):
+                for _ in range(3):
+                    assert not [w for w in self.workers.living if w.model == of], "still there"
+                    await asyncio.sleep(0)
+                if not is_removed:
+                    raise OSError
+        except OSError:
+            assert not is_removed
+        except ServeError as error:
+            assert error.code is ErrorCode.MODEL_BUSY
+
     def apply(self, event: tuple[Any, ...]) -> None:
         match event:
-            case ("ask", of, texts):
-                self.requests.append((texts, asyncio.ensure_future(self.ask(of, texts))))
+            case ("ask", of, texts, *ttl):
+                self.requests.append((texts, asyncio.ensure_future(self.ask(of, texts, *ttl))))
             case ("preload", of):
                 self.pool.preload(of)
+            case ("unload", of):
+                self.pool.unload(of)
+            case ("retire", of, is_removed):
+                self.retirements.append(asyncio.ensure_future(self.retire(of, is_removed)))
             case ("cancel", number) if number < len(self.requests):
                 self.requests[number][1].cancel()
             case ("pass", seconds):
@@ -111,7 +135,7 @@ class World:
     async def finish(self) -> None:
         """Healthy workers from here on, which die of poison only: everybody gets an answer."""
         for _ in range(600):
-            if all(request.done() for _, request in self.requests):
+            if all(task.done() for task in (*self.retirements, *(r for _, r in self.requests))):
                 return
             for worker in self.workers.living:
                 if worker.stop_reason is not None:
@@ -130,6 +154,8 @@ class World:
         raise AssertionError(f"requests without an answer: {self.pool.statuses()}")
 
     def check_answers(self) -> None:
+        for retirement in self.retirements:
+            retirement.result()
         for texts, request in self.requests:
             if request.cancelled():
                 continue

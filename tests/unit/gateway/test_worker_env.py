@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlx_serve_gateway import worker_env
-from mlx_serve_gateway.worker_env import find_openblas, worker_environment
+from mlx_serve_gateway.worker_env import find_openblas, pull_environment, worker_environment
 
 SECRETS = {
     "HF_TOKEN": "hf_secret",
@@ -35,6 +35,24 @@ def test_a_worker_has_no_network() -> None:
     given = worker_environment({"HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"})
 
     assert given["HF_HUB_OFFLINE"] == given["TRANSFORMERS_OFFLINE"] == "1"
+
+
+def test_a_download_gets_the_hub_the_network_and_the_persons_token_and_no_more() -> None:
+    hub = {
+        "HF_ENDPOINT": "http://127.0.0.1:1",
+        "HF_TOKEN": "hf_secret",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": "/cache",
+        "https_proxy": "http://proxy",
+        "NO_PROXY": "localhost",
+        "SSL_CERT_FILE": "/ca.pem",
+    }
+    given = pull_environment(SECRETS | hub)
+
+    assert given.items() >= hub.items()
+    assert not given.keys() & {"OPENAI_API_KEY", "MLX_SERVE_ADMIN_KEY", "SSH_AUTH_SOCK"}
+    assert "TRANSFORMERS_OFFLINE" not in given
+    assert "HF_HUB_OFFLINE" not in pull_environment({})
 
 
 def test_what_computing_needs_is_kept() -> None:

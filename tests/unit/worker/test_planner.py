@@ -1,5 +1,7 @@
 """Micro-batches: every input once, similar lengths together, within both limits."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +38,7 @@ def test_no_group_could_take_the_next_input_too(
 ) -> None:
     groups = plan(lengths, max_items=max_items, max_tokens=max_tokens)
 
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in pairwise(groups):
         padded = (len(group) + 1) * lengths[following[0]]
         assert len(group) == max_items or padded > max_tokens
 

@@ -1,16 +1,18 @@
 """ASGI without a server: scopes, the messages of a client, and what was sent to it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope
+
+HOST = (b"host", b"127.0.0.1:8000")
 
 
 def http_scope(
     path: str = "/v1/embeddings",
     method: str = "POST",
-    headers: Iterable[tuple[bytes, bytes]] = (),
+    headers: Sequence[tuple[bytes, bytes]] = (),
     client: tuple[str, int] | None = ("127.0.0.1", 5000),
 ) -> Scope:
     return {
@@ -23,7 +25,7 @@ def http_scope(
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": list(headers),
+        "headers": [*([] if any(name == b"host" for name, _ in headers) else [HOST]), *headers],
         "client": client,
         "server": ("127.0.0.1", 8000),
     }

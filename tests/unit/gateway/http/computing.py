@@ -26,6 +26,8 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_gateway.app import build_app
 from mlx_serve_gateway.calls import Call
+from mlx_serve_gateway.downloads import Downloads
+from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
@@ -63,6 +65,8 @@ class StubPool:
         self.truncated: list[int] = []
         """Positions of inputs to call cut."""
         self.refusal: ServeError | None = None
+        self.ttl_s: float | None = None
+        self.ready_since: float | None = None
 
     @property
     def part(self) -> Any:
@@ -70,7 +74,8 @@ class StubPool:
         return only
 
     @contextmanager
-    def lease(self, model: InstalledModel) -> Iterator["StubPool"]:
+    def lease(self, model: InstalledModel, ttl_s: float | None = None) -> Iterator["StubPool"]:
+        self.ttl_s = ttl_s
         yield self
 
     async def answer(self, call: Call) -> None:
@@ -108,11 +113,15 @@ class Gateway:
     def __init__(self, store: ModelStore, config: Config | None = None) -> None:
         self.pool = StubPool()
         config = config or Config()
+        registry = Registry(store.models_dir, config.models.aliases)
+        jobs = cast(Jobs, None)
         services = Services(
             config=config,
-            registry=Registry(store.models_dir, config.models.aliases),
+            registry=registry,
             pool=cast(Pool, self.pool),
             lifecycle=Lifecycle("test", monotonic),
+            jobs=jobs,
+            downloads=Downloads(config.models, registry, jobs),
         )
         self.registry = services.registry
         self._app = build_app(services)

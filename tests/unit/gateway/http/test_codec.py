@@ -144,6 +144,7 @@ def test_what_is_not_json_is_told_so(body: bytes) -> None:
         (b"", "empty"),
         (b" \n", "empty"),
         (b'{"x":' + b"[" * 10_000, "nested"),
+        (b'{"model":"\xff"}', "not UTF-8"),
         (b'{"model":"m","input":"\\ud83d"}', "surrogate"),
     ],
 )

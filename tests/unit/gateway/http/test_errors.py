@@ -13,6 +13,7 @@ DETERMINISTIC = {
     ErrorCode.INVALID_MODEL_OUTPUT,
     ErrorCode.INVALID_MODEL,
     ErrorCode.INTERNAL_ERROR,
+    ErrorCode.INSUFFICIENT_STORAGE,
 }
 # As API.md and the reliability notes give them.
 STATUS = {
@@ -24,11 +25,18 @@ STATUS = {
     "unsupported_parameter": 400,
     "model_type_mismatch": 400,
     "request_quarantined": 400,
+    "unsafe_model": 400,
+    "invalid_admin_key": 401,
     "access_denied": 403,
+    "host_not_allowed": 403,
+    "origin_not_allowed": 403,
+    "control_plane_local_only": 403,
     "model_not_found": 404,
     "unknown_url": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
+    "model_busy": 409,
+    "pull_in_progress": 409,
     "request_too_large": 413,
     "unsupported_media_type": 415,
     "queue_full": 429,
@@ -37,11 +45,13 @@ STATUS = {
     "invalid_model_output": 500,
     "invalid_model": 500,
     "internal_error": 500,
+    "upstream_error": 502,
     "model_loading": 503,
     "model_unavailable": 503,
     "insufficient_memory": 503,
     "shutting_down": 503,
     "inference_timeout": 504,
+    "insufficient_storage": 507,
 }
 
 

@@ -33,7 +33,7 @@ def test_true_cuts_in_any_case(default: Truncate, cut: Truncate) -> None:
 )
 def test_words_of_several_apis(asked: bool | str, chosen: Truncate) -> None:
     for default in ("right", "left", "none"):
-        assert choose_truncation(asked, default) == chosen  # type: ignore[arg-type]
+        assert choose_truncation(asked, default) == chosen
 
 
 @pytest.mark.parametrize("asked", ["", "middle", "true", "rigth"])

@@ -1,0 +1,82 @@
+"""``mlx-serve ps``: the loaded models of every server of this home."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mlx_serve_gateway.cli.gateway_client import WorkerReport
+
+_COLUMNS: tuple[str, ...] = (
+    "NAME", "TYPE", "STATE", "MEMORY", "PROCESSOR", "INFLIGHT/QUEUED", "UNTIL",
+)  # fmt: skip
+_PROCESSORS = {"cpu": "CPU", "cuda": "GPU", "metal": "GPU"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ps(as_json: bool) -> int:
+    """List the loaded models, of all servers that run in this home folder.
+
+    UNTIL is when a model leaves the memory if nobody uses it. Exit codes: 0 listed, also if there
+    is none; 1 a server runs and does not answer; 3 no server runs.
+    """
+    from mlx_serve_common.paths import home
+    from mlx_serve_gateway.cli.gateway_client import read_report
+    from mlx_serve_gateway.cli.instances import instances
+    from mlx_serve_gateway.cli.output import emit_json, emit_table, note
+    from mlx_serve_gateway.cli.status import exit_code
+
+    seen = instances(home())
+    for server in seen:
+        if server.state != "up":
+            note(f"port {server.port}: {server.problem or server.state}")
+    loaded = [
+        (server.port, worker)
+        for server in seen
+        if server.health is not None
+        for worker in read_report(server.health).workers or ()
+    ]
+    if as_json:
+        emit_json({"models": [_facts(port, worker) for port, worker in loaded]})
+    elif loaded:
+        columns = _COLUMNS
+        rows = [_row(worker) for _, worker in loaded]
+        if len(seen) > 1:
+            columns = (*columns, "PORT")
+            rows = [(*row, str(port)) for row, (port, _) in zip(rows, loaded, strict=True)]
+        emit_table(columns, rows, right="MEMORY INFLIGHT/QUEUED PORT")
+    else:
+        note("no model is loaded" if seen else "no server runs; `mlx-serve start` starts one")
+    return exit_code(seen)
+
+
+def _row(worker: "WorkerReport") -> tuple[str, ...]:
+    from mlx_serve_gateway.cli.units import size_text
+
+    return (
+        worker.model,
+        worker.kind,
+        worker.state,
+        size_text(worker.memory_bytes),
+        _PROCESSORS.get(worker.device or "", worker.device or "-"),
+        f"{worker.in_flight}/{worker.queued}",
+        _until(worker),
+    )
+
+
+def _until(worker: "WorkerReport") -> str:
+    from mlx_serve_gateway.cli.units import duration_text
+
+    if worker.state != "ready":
+        return "-"
+    if worker.expires_in_s is None:
+        return "stays"
+    return f"in {duration_text(worker.expires_in_s)}"
+
+
+def _facts(port: int, worker: "WorkerReport") -> dict[str, object]:
+    import msgspec
+
+    facts: dict[str, object] = msgspec.to_builtins(worker)
+    return {"name": facts.pop("model"), "type": facts.pop("kind"), **facts, "port": port}

@@ -1,0 +1,106 @@
+"""A model in Ollama's words, from its manifest alone.
+
+Ollama's own clients read these strictly: a missing ``model_info``, a time without a zone or a short
+digest ends them.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
+
+_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_CAPABILITIES = {
+    ModelKind.EMBEDDING: ["embedding"],
+    ModelKind.RERANKER: ["rerank"],
+    ModelKind.CHAT: ["completion"],
+}
+
+
+class ModelDetails(msgspec.Struct, kw_only=True):
+    parent_model: str
+    format: str
+    family: str
+    families: list[str]
+    parameter_size: str
+    quantization_level: str
+
+
+def details(manifest: Manifest) -> ModelDetails:
+    return ModelDetails(
+        parent_model=manifest.quantized_from or "",
+        format="safetensors",
+        family=manifest.architecture,
+        families=[manifest.architecture],
+        parameter_size=_parameter_size(manifest),
+        quantization_level=_quantization_level(manifest),
+    )
+
+
+def capabilities(manifest: Manifest) -> list[str]:
+    return list(_CAPABILITIES[manifest.kind])
+
+
+def digest(manifest: Manifest) -> str:
+    """The same as long as the files are: in hexadecimal, without a prefix."""
+    files = sorted((name, record.sha256) for name, record in manifest.files.items())
+    # A model without files is a test's; its name has to do.
+    return hashlib.sha256(msgspec.json.encode(files or manifest.name)).hexdigest()
+
+
+def modified_at(manifest: Manifest) -> str:
+    when = datetime.fromisoformat(manifest.created_at)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).isoformat()
+
+
+def model_info(model: InstalledModel) -> dict[str, Any]:
+    """``general.*`` and ``<architecture>.*`` as Ollama has them; what it has no key for is ours."""
+    manifest = model.manifest
+    family = manifest.architecture
+    facts = {
+        "general.architecture": family,
+        "general.basename": manifest.name,
+        "general.parameter_count": parameter_count(manifest),
+        "general.source.repository": manifest.source,
+        "general.source.revision": manifest.revision,
+        f"{family}.context_length": manifest.max_tokens,
+        f"{family}.embedding_length": manifest.dimensions,
+        "mlx_serve.type": manifest.kind,
+        "mlx_serve.implementation": manifest.implementation,
+        "mlx_serve.dtype": manifest.dtype,
+        "mlx_serve.quantization": manifest.quantization,
+        "mlx_serve.prompts": manifest.prompts or None,
+        "mlx_serve.default_prompt": manifest.default_prompt,
+        "mlx_serve.decided": manifest.decided or None,
+        "mlx_serve.quality": manifest.quality,
+        "mlx_serve.verified": manifest.verified,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def parameter_count(manifest: Manifest) -> int | None:
+    """None for quantized weights, whose size does not tell."""
+    size = _ITEM_BYTES.get(manifest.dtype or "")
+    if size is None or manifest.quantization is not None or not manifest.weights_bytes:
+        return None
+    return manifest.weights_bytes // size
+
+
+def _parameter_size(manifest: Manifest) -> str:
+    count = parameter_count(manifest)
+    if count is None:
+        return ""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if count >= size:
+            return f"{count / size:.4g}{unit}"
+    return str(count)
+
+
+def _quantization_level(manifest: Manifest) -> str:
+    if manifest.quantization is None:
+        return manifest.dtype or ""
+    mode = manifest.quantization.get("mode", "affine")
+    return str(mode) if mode != "affine" else f"{manifest.quantization.get('bits')}bit"

@@ -1,0 +1,115 @@
+"""One process does a piece of work, the others watch it: across processes, by a lock on a file.
+
+Invariants: whoever holds the lock leads, and the kernel takes it from a leader that dies; the
+locked file itself holds the leader's latest event, so that nothing else is left behind; a follower
+ends with what the leader failed of, unless the leader was merely stopped.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import sleep
+from typing import Self
+
+import msgspec
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.events import JobEvent, decode_event, encode_event
+
+Report = Callable[[JobEvent], None]
+
+_LOCKS = ".locks"
+_RECORD_BYTES = 4096
+_STEP_S = 0.1
+# What says something about the work itself, and not about the process that did it.
+_OF_ALL = {
+    ErrorCode.ACCESS_DENIED,
+    ErrorCode.INSUFFICIENT_STORAGE,
+    ErrorCode.INVALID_MODEL,
+    ErrorCode.MODEL_NOT_FOUND,
+    ErrorCode.UNSAFE_MODEL,
+    ErrorCode.UPSTREAM_ERROR,
+}
+
+
+class Flight:
+    """A context manager: entering it waits until this process leads."""
+
+    def __init__(self, models_dir: Path, work: str, report: Report) -> None:
+        self.key = hashlib.sha256(work.encode()).hexdigest()[:32]
+        self._path = models_dir / _LOCKS / self.key
+        self._report = report
+        self._held = contextlib.ExitStack()
+        self.descriptor = -1
+        """While this process leads; a child that has it keeps the lock after our death."""
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            self.descriptor = _open(self._path)
+            opened.callback(os.close, self.descriptor)
+            if not _try_lock(self.descriptor):
+                self._follow()
+            os.ftruncate(self.descriptor, 0)
+            self._held = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def tell(self, event: JobEvent) -> None:
+        """Report, and let the followers report the same."""
+        self.record(event)
+        self._report(event)
+
+    def record(self, event: JobEvent) -> None:
+        encoded = encode_event(event).ljust(_RECORD_BYTES)
+        if len(encoded) == _RECORD_BYTES:
+            with contextlib.suppress(OSError):  # a full disk is told by what it keeps from us
+                os.pwrite(self.descriptor, encoded, 0)
+
+    def _follow(self) -> None:
+        self._report(JobEvent(status="resolving", detail="another process is at it; following"))
+        seen = None
+        while not _try_lock(self.descriptor):
+            event = self._recorded()
+            if event is not None and event != seen and event.error is None:
+                self._report(event)
+            seen = event
+            sleep(_STEP_S)
+        last = self._recorded()
+        if last is not None and last.error is not None and last.code in _OF_ALL:
+            raise ServeError(last.code, last.error)
+
+    def _recorded(self) -> JobEvent | None:
+        try:
+            return decode_event(os.pread(self.descriptor, _RECORD_BYTES, 0))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None  # none yet, or just being written
+
+
+@contextlib.contextmanager
+def abandoned(models_dir: Path, key: str) -> Iterator[bool]:
+    """Whether nobody is at the work of that key; nobody begins before the block ends."""
+    path = models_dir / _LOCKS / key
+    path.parent.mkdir(exist_ok=True)
+    descriptor = _open(path)
+    try:
+        yield _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
