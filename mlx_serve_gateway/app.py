@@ -39,7 +39,7 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
         yield
 
     app = Starlette(
-        routes=list(_routes(services)),
+        routes=routes(services),
         lifespan=lifespan,
         exception_handlers={
             ServeError: _on_serve_error,
@@ -52,7 +52,7 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
     return Guard(BrowserRules(app, services.config.server), services.lifecycle)
 
 
-def _routes(services: Services) -> list[Route]:
+def routes(services: Services) -> list[Route]:
     embeddings = EmbeddingsApi(services)
     reranking = RerankApi(services)
     scoring = ScoreApi(services)

@@ -8,10 +8,11 @@ up after ``models.auto_download_timeout``, its download goes on; one that failed
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from mlx_serve_common.config import ModelsConfig
+from mlx_serve_common.config import Config
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
 from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.names import check_name
 from mlx_serve_gateway.jobs import Job, JobRequest, Jobs
 from mlx_serve_gateway.references import Reference, read_reference
 from mlx_serve_gateway.registry import Registry
@@ -22,20 +23,21 @@ _SHOWN = 100
 
 
 class Downloads:
-    def __init__(self, config: ModelsConfig, registry: Registry, jobs: Jobs) -> None:
-        self._config = config
+    def __init__(self, config: Config, registry: Registry, jobs: Jobs) -> None:
+        self._config = config.models
+        self._custom_models = config.chat.custom_models
         self._registry = registry
         self._jobs = jobs
 
     def reference(self, name: str) -> Reference | None:
         return read_reference(self._registry.meant(name))
 
-    def pull(self, name: str, kind: ModelKind | None = None) -> Job:
+    def pull(self, name: str, kind: ModelKind | None = None, install_as: str | None = None) -> Job:
         """Fetch what ``name`` stands for: a repository, or the one that a model came from."""
         reference = self.reference(name)
         if reference is None:
             reference = self._origin(name)
-        return self._jobs.start(self._request(reference, kind))
+        return self._jobs.start(self._request(reference, kind, install_as))
 
     async def fetch(self, reference: Reference) -> InstalledModel:
         """Have it installed, however long that takes."""
@@ -50,7 +52,7 @@ class Downloads:
             raise not_found(name)
         if not (self._config.auto_download and self._config.auto_download_on_request):
             raise _not_by_itself(name, reference)
-        request = self._request(reference, None)
+        request = self._request(reference)
         self._refuse_repetition(request)
         job = self._jobs.start(request)
         try:
@@ -78,11 +80,22 @@ class Downloads:
             )
         return reference
 
-    def _request(self, reference: Reference, kind: ModelKind | None) -> JobRequest:
-        arguments = [f"--repo={reference}", f"--models-dir={self._config.directory}"]
+    def _request(
+        self,
+        reference: Reference,
+        kind: ModelKind | None = None,
+        install_as: str | None = None,
+    ) -> JobRequest:
+        arguments = [
+            f"--repo={reference}",
+            f"--models-dir={self._config.directory}",
+            f"--custom-models={self._custom_models}",
+        ]
         if kind is not None:
             arguments.append(f"--type={kind}")
-        return JobRequest("pull", reference.model, tuple(arguments))
+        if install_as is not None:
+            arguments.append(f"--name={check_name(install_as)}")
+        return JobRequest("pull", install_as or reference.model, tuple(arguments))
 
     def _refuse_repetition(self, request: JobRequest) -> None:
         before = next((job for job in self._jobs.all() if job.request == request), None)

@@ -125,7 +125,7 @@ async def _serve(
         monotonic,
     )
     jobs = Jobs(partial(run_job, _job_host(sentinel, instance)))
-    downloads = Downloads(config.models, registry, jobs)
+    downloads = Downloads(config, registry, jobs)
     services = Services(config, registry, pool, lifecycle, jobs, downloads)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
     try:

@@ -26,6 +26,15 @@ class Device(msgspec.Struct, frozen=True):
 _CPU = Device("cpu", 1024, 32 * _MIB, computes_half=False, fuses=False)
 
 
+def configure() -> None:
+    """Set MLX up for this device. Called before a model is loaded."""
+    mx.set_cache_limit(current().cache_bytes)
+    if not current().fuses:
+        # Libraries compile their activations, and on a CPU that means: run a C++ compiler, and load
+        # what it made from /tmp/mlx, where another user may have put something else.
+        mx.disable_compile()
+
+
 @functools.cache
 def current() -> Device:
     if mx.default_device().type == mx.cpu:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker.downloads import Folder
 from mlx_serve_worker.listing import Listing, RemoteFile
 from mlx_serve_worker.meter import Meter
 from mlx_serve_worker.patience import Attempts, Patience, Trouble, WrongAnswer
@@ -88,32 +89,6 @@ class Source(NamedTuple):
     patience: Patience
 
 
-class Folder(NamedTuple):
-    """Of one repository at one commit."""
-
-    path: Path
-
-    @property
-    def files(self) -> Path:
-        """Those that are whole, by their own names."""
-        return self.path / "files"
-
-    @property
-    def parts(self) -> Path:
-        return self.path / "parts"
-
-    def make(self) -> None:
-        for path in (self.files, self.parts):
-            path.mkdir(parents=True, exist_ok=True)
-
-    def part(self, file: RemoteFile) -> Path:
-        return self.parts / f"{file.digest.hex}.part"
-
-    def held_bytes(self, file: RemoteFile) -> int:
-        """How much of a file is here, be it right or not."""
-        return min(file.size, max(_size(self.files / file.name), _size(self.part(file))))
-
-
 def fetch(source: Source, file: RemoteFile, folder: Folder, meter: Meter) -> None:
     """Have ``file`` in the folder, with the content that the hub lists."""
     target = folder.files / file.name
@@ -129,13 +104,6 @@ def fetch(source: Source, file: RemoteFile, folder: Folder, meter: Meter) -> Non
             part.restart(meter)
         _download(source, file, part, meter)
         part.path.replace(target)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
 
 
 def _is_whole(path: Path, file: RemoteFile, meter: Meter) -> bool:

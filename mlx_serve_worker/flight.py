@@ -2,7 +2,7 @@
 
 Invariants: whoever holds the lock leads, and the kernel takes it from a leader that dies; the
 locked file itself holds the leader's latest event, so that nothing else is left behind; a follower
-ends with what the leader failed of, unless the leader was merely stopped.
+that wanted the same ends as the leader did, unless the leader was merely stopped.
 """
 
 import contextlib
@@ -17,34 +17,40 @@ from typing import Self
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.events import JobEvent, decode_event, encode_event
+from mlx_serve_common.events import JobEvent
 
 Report = Callable[[JobEvent], None]
 
 _LOCKS = ".locks"
 _RECORD_BYTES = 4096
 _STEP_S = 0.1
-# What says something about the work itself, and not about the process that did it.
-_OF_ALL = {
-    ErrorCode.ACCESS_DENIED,
-    ErrorCode.INSUFFICIENT_STORAGE,
-    ErrorCode.INVALID_MODEL,
-    ErrorCode.MODEL_NOT_FOUND,
-    ErrorCode.UNSAFE_MODEL,
-    ErrorCode.UPSTREAM_ERROR,
-}
+# These say something about the leader's process, and not about the work.
+_OF_THE_LEADER = {ErrorCode.CANCELLED, ErrorCode.INTERNAL_ERROR}
+
+
+class _Record(msgspec.Struct):
+    terms: str
+    event: JobEvent
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Record).decode
 
 
 class Flight:
-    """A context manager: entering it waits until this process leads."""
+    """A context manager: entering it waits until this process leads, or another is done."""
 
-    def __init__(self, models_dir: Path, work: str, report: Report) -> None:
+    def __init__(self, models_dir: Path, work: str, terms: str, report: Report) -> None:
+        """``terms`` are what this process wants that others at the same work may not want."""
         self.key = hashlib.sha256(work.encode()).hexdigest()[:32]
         self._path = models_dir / _LOCKS / self.key
+        self._terms = terms
         self._report = report
         self._held = contextlib.ExitStack()
         self.descriptor = -1
-        """While this process leads; a child that has it keeps the lock after our death."""
+        """A child that has it keeps the lock when we die."""
+        self.success: JobEvent | None = None
+        """Of the leader that we followed: there is nothing left to do."""
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(exist_ok=True)
@@ -53,7 +59,8 @@ class Flight:
             opened.callback(os.close, self.descriptor)
             if not _try_lock(self.descriptor):
                 self._follow()
-            os.ftruncate(self.descriptor, 0)
+            if self.success is None:
+                os.ftruncate(self.descriptor, 0)
             self._held = opened.pop_all()
         return self
 
@@ -66,27 +73,31 @@ class Flight:
         self._report(event)
 
     def record(self, event: JobEvent) -> None:
-        encoded = encode_event(event).ljust(_RECORD_BYTES)
+        encoded = _encode(_Record(self._terms, event)).ljust(_RECORD_BYTES)
         if len(encoded) == _RECORD_BYTES:
-            with contextlib.suppress(OSError):  # a full disk is told by what it keeps from us
+            with contextlib.suppress(OSError):  # a full disk shows in the work itself
                 os.pwrite(self.descriptor, encoded, 0)
 
     def _follow(self) -> None:
         self._report(JobEvent(status="resolving", detail="another process is at it; following"))
         seen = None
         while not _try_lock(self.descriptor):
-            event = self._recorded()
-            if event is not None and event != seen and event.error is None:
-                self._report(event)
-            seen = event
+            record = self._recorded()
+            if record is not None and record.event != seen and record.event.error is None:
+                seen = record.event
+                self._report(seen)
             sleep(_STEP_S)
         last = self._recorded()
-        if last is not None and last.error is not None and last.code in _OF_ALL:
-            raise ServeError(last.code, last.error)
+        if last is None or last.terms != self._terms:
+            return
+        if last.event.status == "success":
+            self.success = last.event
+        elif last.event.error is not None and last.event.code not in _OF_THE_LEADER:
+            raise ServeError(last.event.code or ErrorCode.INTERNAL_ERROR, last.event.error)
 
-    def _recorded(self) -> JobEvent | None:
+    def _recorded(self) -> _Record | None:
         try:
-            return decode_event(os.pread(self.descriptor, _RECORD_BYTES, 0))
+            return _decode(os.pread(self.descriptor, _RECORD_BYTES, 0))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None  # none yet, or just being written
 

@@ -6,6 +6,7 @@ read without a limit; every failure is ours, told in words for a person.
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,8 @@ class Hub:
             raise ServeError(
                 ErrorCode.UPSTREAM_ERROR, "HF_HUB_OFFLINE is set, so nothing can be downloaded"
             )
+        # Each request at INFO, with addresses that are signed: as good as a password for a while.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._patience = patience
         self._endpoint = constants.ENDPOINT
         self._cache = Path(constants.HF_HUB_CACHE)

@@ -63,6 +63,13 @@ class Origin(NamedTuple):
     revision: str | None = None
     custom_models: Path | None = None
     """The folder of their own architectures."""
+    is_given_away: bool = False
+    """The folder is nobody else's: its files may be shared instead of copied."""
+
+
+def appraise(root: Path, origin: Origin) -> None:
+    """Refuse what is unfit already by what its settings say, before the weights are there."""
+    _Inspector(Repository(root), origin).appraise()
 
 
 def inspect(root: Path, origin: Origin) -> Inspection:
@@ -76,18 +83,21 @@ class _Inspector:
         self._decided: dict[str, str] = {}
         self._folder = transformer_folder(repository) if repository.has(MODULES_FILE) else ""
 
+    def appraise(self) -> None:
+        config = self._repository.json(self._path(_CONFIG))
+        if config is None:
+            raise unfit(f"there is no {self._path(_CONFIG)}")
+        kind, architecture = self._identify(config)
+        if kind is not ModelKind.RERANKER:
+            self._code(architecture, config)
+
     def inspect(self) -> Inspection:
         repository = self._repository
         config = repository.json(self._path(_CONFIG))
         if config is None or not self._weight_files():
             repository.refuse_without_safetensors(self._folder)
             raise unfit(f"there is no {self._path(_CONFIG)}")
-        if unheeded := repository.refuse_code():
-            self._decided["code"] = f"{unheeded} is not heeded: our own code stands in for it"
-        kind = self._kind(config)
-        architecture = self._architecture(config)
-        if not repository.has(self._path(TOKENIZER_FILE)):
-            raise unfit(f"there is no {self._path(TOKENIZER_FILE)}")
+        kind, architecture = self._identify(config)
         if kind is ModelKind.RERANKER:
             return self._reranker(config, architecture)
         code = self._code(architecture, config)
@@ -113,6 +123,15 @@ class _Inspector:
             default_prompt=default_prompt,
         )
         return Inspection(manifest, self._files(modules.files, settings_file))
+
+    def _identify(self, config: dict[str, Any]) -> tuple[ModelKind, str]:
+        if unheeded := self._repository.refuse_code():
+            self._decided["code"] = f"{unheeded} is not heeded: our own code stands in for it"
+        kind = self._kind(config)
+        architecture = self._architecture(config)
+        if not self._repository.has(self._path(TOKENIZER_FILE)):
+            raise unfit(f"there is no {self._path(TOKENIZER_FILE)}")
+        return kind, architecture
 
     def _reranker(self, config: dict[str, Any], architecture: str) -> Inspection:
         found = read_reranker(self._repository, self._folder, config, self._decided)

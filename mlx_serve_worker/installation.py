@@ -57,11 +57,14 @@ def install(
         # Once before copying, so that an unfit folder costs nothing.
         files = inspect(source, origin).files
         with store.staging() as staged:
-            records = _copy(source, staged, files, report)
+            take = _share if origin.is_given_away else _copy
+            records = take(source, staged, files, report)
             report(JobEvent(status="verifying", detail="loading the model"))
             manifest = _complete(inspect(staged, origin).manifest, records)
             (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
-            manifest = msgspec.structs.replace(manifest, verified=try_out(staged, origin.custom_models))
+            manifest = msgspec.structs.replace(
+                manifest, verified=try_out(staged, origin.custom_models)
+            )
             (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
             report(JobEvent(status="verifying", detail="writing to disk"))
             store.publish(staged, name, replace=if_installed == "replace")
@@ -92,22 +95,54 @@ def _complete(manifest: Manifest, records: dict[str, FileRecord]) -> Manifest:
 
 
 def _copy(source: Path, target: Path, names: list[str], report: Report) -> dict[str, FileRecord]:
-    sizes = {name: (source / name).lstat().st_size for name in names}
-    total = sum(sizes.values())
-    if total > MAX_REPOSITORY_BYTES or len(names) > MAX_FILES:
-        raise unfit(f"the model is too large: {len(names)} files, {total} bytes")
+    total = _total(source, names)
     if shutil.disk_usage(target).free < total + _SPARE_BYTES:
         raise OSError(errno.ENOSPC, f"no room for {total} bytes")
+    event = JobEvent(status="copying", total=total)
+    return _take(_copy_file, source, target, names, _Progress(event, report))
+
+
+def _share(source: Path, target: Path, names: list[str], report: Report) -> dict[str, FileRecord]:
+    event = JobEvent(status="verifying", total=_total(source, names))
+    return _take(_share_file, source, target, names, _Progress(event, report))
+
+
+def _total(source: Path, names: list[str]) -> int:
+    total = sum((source / name).lstat().st_size for name in names)
+    if total > MAX_REPOSITORY_BYTES or len(names) > MAX_FILES:
+        raise unfit(f"the model is too large: {len(names)} files, {total} bytes")
+    return total
+
+
+class _Progress:
+    def __init__(self, event: JobEvent, report: Report) -> None:
+        self._event = event
+        self._report = report
+        self._before = 0
+
+    def begin(self, name: str) -> None:
+        self._event = msgspec.structs.replace(self._event, detail=name)
+
+    def __call__(self, of_file: int) -> None:
+        self._report(msgspec.structs.replace(self._event, completed=self._before + of_file))
+
+    def end(self, of_file: int) -> None:
+        self._before += of_file
+
+
+def _take(
+    take_file: Callable[[Path, Path, int, _Progress], FileRecord],
+    source: Path,
+    target: Path,
+    names: list[str],
+    progress: _Progress,
+) -> dict[str, FileRecord]:
     records: dict[str, FileRecord] = {}
-    done = 0
     for name in names:
-
-        def on_progress(copied: int, name: str = name, before: int = done) -> None:
-            report(JobEvent(status="copying", detail=name, total=total, completed=before + copied))
-
+        progress.begin(name)
         (target / name).parent.mkdir(exist_ok=True)
-        records[name] = _copy_file(source / name, target / name, _limit(name), on_progress)
-        done += records[name].size
+        records[name] = take_file(source / name, target / name, _limit(name), progress)
+        progress.end(records[name].size)
     return records
 
 
@@ -120,20 +155,40 @@ def _limit(name: str) -> int:
 def _copy_file(
     source: Path, target: Path, limit: int, on_progress: Callable[[int], None]
 ) -> FileRecord:
+    with target.open("xb", buffering=0) as writer:
+        return _read(source, limit, on_progress, writer.write)
+
+
+def _share_file(
+    source: Path, target: Path, limit: int, on_progress: Callable[[int], None]
+) -> FileRecord:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        source.rename(target)  # not every volume has links
+    return _read(target, limit, on_progress, lambda chunk: None)
+
+
+def _read(
+    path: Path,
+    limit: int,
+    on_progress: Callable[[int], None],
+    on_chunk: Callable[[bytes], object],
+) -> FileRecord:
     digest = hashlib.sha256()
-    copied = reported = 0
+    done = reported = 0
     # Not to wait for a pipe, nor follow a link, that took the file's place since it was looked at.
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb", buffering=0) as reader, target.open("xb", buffering=0) as writer:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", buffering=0) as reader:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise unfit(f"{source.name} is not a regular file")
+            raise unfit(f"{path.name} is not a regular file")
         while chunk := reader.read(_CHUNK_BYTES):
-            copied += len(chunk)
-            if copied > limit:
-                raise unfit(f"{source.name} is larger than {limit // 1024**2} MiB")
+            done += len(chunk)
+            if done > limit:
+                raise unfit(f"{path.name} is larger than {limit // 1024**2} MiB")
             digest.update(chunk)
-            writer.write(chunk)
-            if copied - reported >= _PROGRESS_BYTES:
-                on_progress(reported := copied)
-    on_progress(copied)
-    return FileRecord(copied, digest.hexdigest())
+            on_chunk(chunk)
+            if done - reported >= _PROGRESS_BYTES:
+                on_progress(reported := done)
+    on_progress(done)
+    return FileRecord(done, digest.hexdigest())

@@ -13,11 +13,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent, encode_event
 from mlx_serve_common.models import ModelKind
+from mlx_serve_worker.lifeline import die_with_parent
+
+if TYPE_CHECKING:
+    from mlx_serve_worker.inspection import Origin
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +46,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--name", required=True)
     command.add_argument("--type", choices=[kind.value for kind in ModelKind])
     command.add_argument("--source-id")
+    command.add_argument("--revision")
     command.add_argument("--exist-ok", action="store_true")
     command.add_argument("--replace", action="store_true")
     command.add_argument("--custom-models", type=Path)
+    command.add_argument("--given-away", action="store_true")
+    command.add_argument("--die-with", type=int)
+    command = commands.add_parser("appraise", allow_abbrev=False)
+    command.add_argument("--source", type=Path, required=True)
+    command.add_argument("--name", required=True)
+    command.add_argument("--type", choices=[kind.value for kind in ModelKind])
+    command.add_argument("--source-id")
+    command.add_argument("--revision")
+    command.add_argument("--custom-models", type=Path)
+    command.add_argument("--die-with", type=int)
+    command = commands.add_parser("pull", allow_abbrev=False)
+    command.add_argument("--repo", required=True)
+    command.add_argument("--models-dir", type=Path, required=True)
+    command.add_argument("--name")
+    command.add_argument("--type", choices=[kind.value for kind in ModelKind])
+    command.add_argument("--replace", action="store_true")
+    command.add_argument("--custom-models", type=Path)
+    command.add_argument("--stall-seconds", type=float)
     command = commands.add_parser("verify", allow_abbrev=False)
     command.add_argument("--model-dir", type=Path, required=True)
     command.add_argument("--custom-models", type=Path)
@@ -62,19 +85,71 @@ def _parser() -> argparse.ArgumentParser:
 def _import(arguments: argparse.Namespace, report: Report) -> JobEvent:
     # Here, so that a wrong argument is answered without loading MLX.
     from mlx_serve_common.store import Store
-    from mlx_serve_worker.inspection import Origin
     from mlx_serve_worker.installation import IfInstalled, install
 
+    _die_with(arguments.die_with)
     if_installed: IfInstalled = "refuse"
     if arguments.replace:
         if_installed = "replace"
     elif arguments.exist_ok:
         if_installed = "keep"
-    kind = None if arguments.type is None else ModelKind(arguments.type)
-    custom_models: Path | None = arguments.custom_models
-    origin = Origin(arguments.name, kind, arguments.source_id, custom_models=custom_models)
+    origin = _origin(arguments)._replace(is_given_away=arguments.given_away)
     manifest = install(arguments.source, Store(arguments.models_dir), origin, if_installed, report)
     return JobEvent(status="success", model=manifest.name)
+
+
+def _appraise(arguments: argparse.Namespace, _: Report) -> JobEvent:
+    from mlx_serve_worker.inspection import appraise
+
+    _die_with(arguments.die_with)
+    appraise(arguments.source, _origin(arguments))
+    return JobEvent(status="success")
+
+
+def _origin(arguments: argparse.Namespace) -> "Origin":
+    from mlx_serve_worker.inspection import Origin
+
+    return Origin(
+        arguments.name,
+        _kind(arguments),
+        arguments.source_id,
+        arguments.revision,
+        arguments.custom_models,
+    )
+
+
+def _kind(arguments: argparse.Namespace) -> ModelKind | None:
+    return None if arguments.type is None else ModelKind(arguments.type)
+
+
+def _die_with(parent: int | None) -> None:
+    if parent is not None:
+        die_with_parent()
+        if os.getppid() != parent:
+            raise _Interrupted
+
+
+def _pull(arguments: argparse.Namespace, report: Report) -> JobEvent:
+    from mlx_serve_common.store import Store
+    from mlx_serve_worker.patience import Patience
+    from mlx_serve_worker.pull import Wish, pull
+
+    patience = Patience()
+    if arguments.stall_seconds is not None:
+        patience = Patience(stall_s=arguments.stall_seconds)
+    wish = Wish.of(arguments.repo)._replace(
+        name=arguments.name,
+        kind=_kind(arguments),
+        replace=arguments.replace,
+        custom_models=arguments.custom_models,
+    )
+    try:
+        return pull(Store(arguments.models_dir), wish, report, patience)
+    except _Interrupted:
+        return JobEvent(
+            error="interrupted; what was downloaded is kept, and the same pull continues with it",
+            code=ErrorCode.CANCELLED,
+        )
 
 
 def _verify(arguments: argparse.Namespace, report: Report) -> JobEvent:
@@ -110,7 +185,23 @@ def _quantize(arguments: argparse.Namespace, report: Report) -> JobEvent:
     )
 
 
-_COMMANDS = {"import": _import, "verify": _verify, "quantize": _quantize}
+_FULL = (ErrorCode.INSUFFICIENT_STORAGE, "the disk is full")
+_FORBIDDEN = (ErrorCode.ACCESS_DENIED, "this user may not read or write what is needed")
+_OS_ERRORS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+}
+
+_COMMANDS = {
+    "import": _import,
+    "appraise": _appraise,
+    "pull": _pull,
+    "verify": _verify,
+    "quantize": _quantize,
+}
 
 
 def _last_event(events: BinaryIO) -> JobEvent:
@@ -124,9 +215,11 @@ def _last_event(events: BinaryIO) -> JobEvent:
         return JobEvent(error=error.message, code=error.code)
     except OSError as error:
         log.exception("the job failed")
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
+        code, reason = _OS_ERRORS.get(
+            error.errno or 0, (ErrorCode.INTERNAL_ERROR, error.strerror or type(error).__name__)
+        )
         named = f": {Path(error.filename).name}" if isinstance(error.filename, str) else ""
-        return JobEvent(error=f"{reason}{named}", code=ErrorCode.INTERNAL_ERROR)
+        return JobEvent(error=f"{reason}{named}", code=code)
     except _Interrupted:
         return JobEvent(error="the job was interrupted", code=ErrorCode.CANCELLED)
     except Exception:

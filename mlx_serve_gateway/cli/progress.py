@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from mlx_serve_common.events import JobEvent
 from mlx_serve_common.logs import escape
 from mlx_serve_gateway.cli.output import note
-from mlx_serve_gateway.cli.units import size_text
+from mlx_serve_gateway.cli.units import duration_text, size_text
 
 Draw = Callable[[JobEvent], None]
 
 _STEP_PERCENT = 10
+_LONGEST_STAGE = 42
 
 
 @contextmanager
@@ -49,7 +50,7 @@ class Lines:
             return
         self._stage, self._tenths = stage, tenths
         if tenths:
-            note(f"{stage} {tenths * _STEP_PERCENT}% ({_amount(event)})")
+            note(f"{stage} {tenths * _STEP_PERCENT}% ({_amount(event)}{_speed(event)})")
         else:
             note(stage)
 
@@ -76,10 +77,10 @@ def _bar() -> Iterator[Draw]:
             elif event.status is not None:
                 bar.update(
                     task,
-                    description=stage_text(event),
+                    description=_fitting(stage_text(event)),
                     total=event.total,
                     completed=event.completed or 0,
-                    amount=_amount(event),
+                    amount=_amount(event) + _speed(event),
                 )
 
         yield draw
@@ -90,7 +91,24 @@ def stage_text(event: JobEvent) -> str:
     return escape(f"{event.status} {subject}".rstrip())
 
 
+def _fitting(text: str) -> str:
+    """Leaves room for a bar and the amounts in 80 columns; the end of a file's name tells most."""
+    if len(text) <= _LONGEST_STAGE:
+        return text
+    stage, _, subject = text.partition(" ")
+    return f"{stage} …{subject[len(stage) + 2 - _LONGEST_STAGE :]}"
+
+
 def _amount(event: JobEvent) -> str:
     if not event.total:
         return ""
     return f"{size_text(event.completed or 0)}/{size_text(event.total)}"
+
+
+def _speed(event: JobEvent) -> str:
+    """The rate and the time that is left, if they are known."""
+    if not event.rate or not event.total:
+        return ""
+    left_s = max(0, event.total - (event.completed or 0)) / event.rate
+    left = f" {duration_text(left_s)}" if left_s >= 1 else ""
+    return f" {size_text(event.rate)}/s{left}"

@@ -64,4 +64,5 @@ class Access:
 
 def _bearer_tokens(scope: Scope) -> list[bytes]:
     given = [value.strip() for name, value in scope["headers"] if name == b"authorization"]
-    return [value[7:].strip() for value in given if value[:7].lower() == b"bearer "]
+    split = [value.partition(b" ") for value in given]
+    return [token.strip() for scheme, _, token in split if scheme.lower() == b"bearer"]

@@ -27,13 +27,14 @@ def read_input(given: Given, vocabulary: Vocabulary, max_inputs: int) -> Embeddi
     inputs = _one_kind(given)
     if not inputs:
         raise ServeError(ErrorCode.EMPTY_INPUT, "input must not be an empty list", param="input")
-    if len(inputs) > max_inputs:
-        raise ServeError(
-            ErrorCode.TOO_MANY_INPUTS,
-            f"{len(inputs)} inputs are more than the {max_inputs} allowed in one request",
-            param="input",
-        )
+    check_count(len(inputs), max_inputs, "input")
     return EmbeddingInput(inputs, vocabulary)
+
+
+def check_count(count: int, most: int, param: str) -> None:
+    if count > most:
+        message = f"{count} inputs are more than the {most} allowed in one request"
+        raise ServeError(ErrorCode.TOO_MANY_INPUTS, message, param=param)
 
 
 def _one_kind(given: Given) -> list[str] | list[list[int]]:

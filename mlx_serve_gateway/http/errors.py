@@ -81,6 +81,8 @@ def error_response(
         headers["retry-after"] = str(seconds)
     if error.code in _NOT_WORTH_RETRYING:
         headers["x-should-retry"] = "false"
+    if error.code is ErrorCode.INVALID_ADMIN_KEY:
+        headers["www-authenticate"] = "Bearer"
     if error.code is ErrorCode.SHUTTING_DOWN:
         headers["connection"] = "close"
     body = msgspec.json.encode(error_body(error, path))

@@ -32,6 +32,8 @@ class PullRequest(msgspec.Struct, kw_only=True):
     stream: bool | None = None
     type: ModelKind | None = None
     """Ours: what the model is for, where its repository does not tell."""
+    install_as: str | None = None
+    """Ours: its name here, where the repository's own is taken."""
 
 
 _decoder = msgspec.json.Decoder(PullRequest)
@@ -44,7 +46,8 @@ class OllamaPullApi:
 
     async def pull(self, request: Request) -> Response:
         body = decode(_decoder, await read_body(request, self._max_bytes))
-        job = self._downloads.pull(required_name(body.model or body.name), body.type)
+        name = required_name(body.model or body.name)
+        job = self._downloads.pull(name, body.type, body.install_as)
         if body.stream is False:
             await unless_gone(request.receive, _success(job))
             return json_response({"status": "success"})

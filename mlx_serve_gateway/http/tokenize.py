@@ -15,7 +15,7 @@ from mlx_serve_gateway.calls import Call, DetokenizeCall, TokenizeCall
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
-from mlx_serve_gateway.http.embedding_input import check_ids
+from mlx_serve_gateway.http.embedding_input import check_count, check_ids
 from mlx_serve_gateway.http.model_choice import ModelChoice
 from mlx_serve_gateway.services import Services
 
@@ -191,7 +191,7 @@ class TokenizeApi:
         *,
         skip_special: bool | None = None,
     ) -> tuple[InstalledModel, DetokenizeCall]:
-        self._check_count(len(lists), "tokens")
+        check_count(len(lists), self._limits.max_inputs, "tokens")
         if skip_special is None:
             skip_special = bool(body.skip_special_tokens)
         call = DetokenizeCall(lists, skip_special=skip_special)
@@ -207,7 +207,7 @@ class TokenizeApi:
         texts = [given] if isinstance(given, str) else given
         if not texts:
             raise ServeError(ErrorCode.EMPTY_INPUT, f"{param} must not be empty", param=param)
-        self._check_count(len(texts), param)
+        check_count(len(texts), self._limits.max_inputs, param)
         longest = max(map(len, texts))
         if longest > MAX_CHARACTERS:
             raise ServeError(
@@ -216,14 +216,6 @@ class TokenizeApi:
                 param=param,
             )
         return texts
-
-    def _check_count(self, count: int, param: str) -> None:
-        if count > self._limits.max_inputs:
-            raise ServeError(
-                ErrorCode.TOO_MANY_INPUTS,
-                f"{count} inputs are more than the {self._limits.max_inputs} allowed",
-                param=param,
-            )
 
 
 def _id_lists(body: DetokenizeRequest) -> list[list[int]]:

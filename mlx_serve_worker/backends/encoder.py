@@ -48,7 +48,7 @@ class EncoderBackend:
 
     def load(self) -> None:
         manifest = read_checked_manifest(self._path)
-        mx.set_cache_limit(device.current().cache_bytes)
+        device.configure()
         folder = self._path / manifest.transformer_folder
         code = architectures.installed(
             manifest.architecture, manifest.implementation, self._custom_models
@@ -79,15 +79,10 @@ class EncoderBackend:
         return embedding.prepare(part, self._tokenizer, self._pipeline)
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
-        return [
-            self._tokenizer.tokenize(text, special=part.special, pieces=part.pieces)
-            for text in part.texts
-        ]
+        return self._tokenizer.tokenize(part)
 
     def detokenize(self, part: Detokenize) -> list[str | ServeError]:
-        return [
-            self._tokenizer.detokenize(ids, skip_special=part.skip_special) for ids in part.tokens
-        ]
+        return self._tokenizer.detokenize(part)
 
     # --- forward passes --------------------------------------------------------------------------
 

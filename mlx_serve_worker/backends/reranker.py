@@ -51,7 +51,7 @@ class RerankerBackend:
 
     def load(self) -> None:
         manifest = read_checked_manifest(self._path)
-        mx.set_cache_limit(device.current().cache_bytes)
+        device.configure()
         self._scorer = _scorer(self._path / manifest.transformer_folder, manifest)
 
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
@@ -61,13 +61,10 @@ class RerankerBackend:
         return self._scorer.prepare(part)
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
-        return [
-            self._scorer.texts.tokenize(text, special=part.special, pieces=part.pieces)
-            for text in part.texts
-        ]
+        return self._scorer.texts.tokenize(part)
 
     def detokenize(self, part: Detokenize) -> list[str | ServeError]:
-        return [self._scorer.texts.detokenize(ids) for ids in part.tokens]
+        return self._scorer.texts.detokenize(part)
 
     def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
         logits = cast(list[float], self._scorer.logits(inputs).tolist())

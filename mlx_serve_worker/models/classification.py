@@ -14,8 +14,8 @@ from mlx_serve_worker.models import heads
 class ClassificationModel(nn.Module):
     def __init__(self, model_type: str, config: dict[str, Any], labels: int) -> None:
         super().__init__()
-        self._architecture = architectures.find(model_type)
         self._head_code = heads.find(model_type)
+        self._architecture = architectures.find(model_type)
         self.encoder: Any = self._architecture.build(config)
         self.head = self._head_code.build(config, self.encoder.dimensions, labels)
         self.token_types: int = getattr(self.encoder, "token_types", 0)

@@ -28,7 +28,7 @@ _DEFAULT_QWEN3_HEAD = 128
 
 
 class DecoderConfig(msgspec.Struct, frozen=True):
-    """The part of ``config.json`` that matters, besides rope; defaults are those of transformers."""
+    """The part of ``config.json`` that matters, besides rope, with the reference's defaults."""
 
     model_type: Literal["llama", "mistral", "qwen2", "qwen3"]
     vocab_size: _Rows

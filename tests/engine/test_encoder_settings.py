@@ -10,11 +10,11 @@ import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Manifest
+from mlx_serve_common.store import Store
 from mlx_serve_worker.inspection import Origin, inspect
 from mlx_serve_worker.installation import install
 from mlx_serve_worker.models.attention import behind, nearby
 from mlx_serve_worker.models.mpnet import bucket
-from mlx_serve_worker.store import Store
 from tests.engine import safetensors_file, tiny_encoders
 from tests.engine.encoder_configs import CONFIGS, MAX_TOKENS
 from tests.engine.encoder_tensors import TENSORS

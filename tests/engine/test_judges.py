@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.wire import Batch, Scored, Tokenize, Truncate
+from mlx_serve_common.wire import Batch, Detokenize, Scored, Tokenize, Truncate
 from mlx_serve_worker import device, judge_prompt
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.backends.reranker import RerankerBackend
@@ -84,7 +84,7 @@ def test_half_precision_computed_as_stored(
 
 
 def spelled(backend: RerankerBackend, item: Prepared) -> str:
-    text = backend._scorer.texts.detokenize(item.token_ids)
+    (text,) = backend.detokenize(Detokenize([0], [item.token_ids]))
     assert isinstance(text, str)
     return text
 

@@ -34,6 +34,25 @@ def test_worker_imports_the_model_class_and_nothing_heavy(tmp_path: Path) -> Non
     assert run_python(_IMPORTS, str(tmp_path)) == "[] True\n"
 
 
+_COMPILED = """
+import sys
+from pathlib import Path
+import mlx.core as mx
+from mlx_serve_worker import device
+from mlx_serve_worker.backends.encoder import EncoderBackend
+EncoderBackend(Path(sys.argv[1])).load()
+calls = []
+compiled = mx.compile(lambda x: (calls.append(1), x + 1)[1])
+compiled(mx.array(1.0)), compiled(mx.array(2.0))
+print(len(calls) == 2 or device.current().fuses)
+"""
+
+
+def test_nothing_is_compiled_on_a_cpu(tmp_path: Path) -> None:
+    manifested(tiny_decoders.build(tiny_decoders.LAYOUTS["qwen3"], tmp_path))
+    assert run_python(_COMPILED, str(tmp_path)) == "True\n"
+
+
 _LATER = """
 import sys
 from mlx_serve_worker.mlx_lm_models import mlx_lm_model

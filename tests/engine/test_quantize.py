@@ -11,7 +11,7 @@ import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
-from mlx_serve_common.models import Manifest, read_manifest
+from mlx_serve_common.models import Manifest, ModelKind, read_manifest
 from mlx_serve_common.store import Store
 from mlx_serve_worker import packing, quantizing, weights
 from mlx_serve_worker.inspection import Origin
@@ -65,10 +65,10 @@ def quiet(event: JobEvent) -> None:
     pass
 
 
-def installed(tmp_path: Path, build: Build) -> Store:
+def installed(tmp_path: Path, build: Build, kind: ModelKind | None = None) -> Store:
     build(tmp_path / "source")
     store = Store(tmp_path / "models")
-    origin = Origin("bge-tiny", source="org/bge-tiny", revision="c0ffee")
+    origin = Origin("bge-tiny", kind, source="org/bge-tiny", revision="c0ffee")
     install(tmp_path / "source", store, origin, "refuse", quiet)
     return store
 
@@ -123,7 +123,7 @@ def _vectors(store: Store, name: str) -> Vectors:
 
 @pytest.mark.parametrize("build", RERANKER)
 def test_reranker(build: Build, tmp_path: Path) -> None:
-    store = installed(tmp_path, build)
+    store = installed(tmp_path, build, ModelKind.RERANKER)
     made = quantized(store)
     assert_kept(store, made)
     assert made.quality is not None

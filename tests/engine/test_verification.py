@@ -1,51 +1,30 @@
-"""Verifying: what passes, what is told of what does not, and what is kept of it."""
+"""Verifying a model: what passes, and what is told of what does not."""
 
 import json
-import os
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
-from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.events import JobEvent, decode_event
-from mlx_serve_common.models import MANIFEST_FILE, Manifest, Verified, read_manifest
-from mlx_serve_common.store import Store
-from mlx_serve_worker import parity, reference, reverification, verification
+from mlx_serve_common.models import Manifest
+from mlx_serve_worker import parity, reference
 from mlx_serve_worker.backend import Output, Prepared
+from mlx_serve_worker.backend_choice import make_backend
 from mlx_serve_worker.backends.encoder import EncoderBackend
-from mlx_serve_worker.inspection import Origin
-from mlx_serve_worker.installation import install
 from mlx_serve_worker.probe import Probe, Row
-from mlx_serve_worker.reverification import reverify
 from mlx_serve_worker.verification import verify
-from tests.engine import safetensors_file, tiny
+from tests.engine import safetensors_file, tiny, tiny_rerankers
 from tests.engine.models import manifested
 
 pytestmark = pytest.mark.engine
-
-ROOT = Path(__file__).parents[2]
-
-
-def no_report(event: JobEvent) -> None:
-    pass
 
 
 def made(name: str, folder: Path, **changes: Any) -> Path:
     manifested(tiny.build(tiny.LAYOUTS[name], folder), **changes)
     return folder
-
-
-def installed(name: str, tmp_path: Path) -> Path:
-    source = tiny.build(tiny.LAYOUTS[name], tmp_path / "source")
-    install(source, Store(tmp_path / "models"), Origin("tiny"), "refuse", no_report)
-    return tmp_path / "models/tiny"
 
 
 @pytest.fixture
@@ -190,6 +169,39 @@ def test_other_dimensions_cannot_be_compared(
     assert "5 dimensions" in verify(made("mean", tmp_path)).not_checked[0]
 
 
+class FakeScorer:
+    """Answers with our own logits, moved by ``moved``."""
+
+    name = "reference 1.0"
+    moved = 0.0
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        backend = make_backend(folder)
+        backend.load()
+        self._probe = Probe(backend, manifest.kind)
+
+    def logits(self, query: str, documents: Sequence[str]) -> Row:
+        rows = self._probe.rows(self._probe.prepare(documents, query=query))
+        found = np.concatenate([row for row in rows if row is not None])
+        found[0] += self.moved
+        return found
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.5])
+def test_a_reranker(moved: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifested(tiny_rerankers.build(tiny_rerankers.LAYOUTS["bert-two-labels"], tmp_path))
+    monkeypatch.setattr(reference, "Scorer", FakeScorer)
+    monkeypatch.setattr(FakeScorer, "moved", moved)
+    found = verify(tmp_path)
+    assert found.passed is (moved == 0)
+    assert (found.finite, found.dimensions_ok, found.prompts_ok) == (True, None, None)
+    assert found.batch_max_diff is not None
+    assert found.batch_max_diff < 1e-4
+    assert found.parity is not None
+    assert found.parity.max_diff == pytest.approx(moved)
+    assert found.parity.min_cosine is None
+
+
 def test_order_of_logits() -> None:
     ours = np.array([3.0, 1.0, 2.0])
     assert parity._same_order(ours, np.array([30.0, 10.0, 20.0]), 1e-3)
@@ -202,136 +214,3 @@ def test_against_the_real_reference(tmp_path: Path) -> None:
     found = verify(made("prompt-left-out", tmp_path))
     assert found.parity is not None
     assert found.parity.max_diff < 1e-5
-
-
-# --- at install time -----------------------------------------------------------------------------
-
-
-def test_installing_leaves_the_brief_outcome(tmp_path: Path) -> None:
-    found = read_manifest(installed("mean", tmp_path)).verified
-    assert found is not None
-    assert (found.passed, found.finite, found.dimensions_ok) == (True, True, True)
-    assert found.parity is None
-    assert "mlx-serve verify" in found.not_checked[0]
-
-
-# --- an installed model --------------------------------------------------------------------------
-
-
-def test_the_outcome_replaces_the_old_one(tmp_path: Path, without_reference: None) -> None:
-    folder = installed("prompt", tmp_path)
-    before = read_manifest(folder)
-    models_dir_changed = folder.parent.stat().st_mtime_ns
-    outcome = reverify(folder, no_report)
-    after = read_manifest(folder)
-    assert after.verified == outcome
-    assert outcome.prompts_ok
-    assert msgspec.structs.replace(after, verified=before.verified) == before
-    # How a running gateway notices.
-    assert folder.parent.stat().st_mtime_ns > models_dir_changed
-    assert sorted(path.name for path in (folder.parent / ".staging").iterdir()) == [".lock"]
-
-
-@pytest.mark.parametrize("how", ["bytes", "missing", "size"])
-def test_files_that_are_not_those_installed(
-    how: str, tmp_path: Path, without_reference: None
-) -> None:
-    folder = installed("mean", tmp_path)
-    weights = folder / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    if how == "missing":
-        weights.unlink()
-    else:
-        weights.write_bytes(content if how == "bytes" else content + b"x")
-    outcome = reverify(folder, no_report)
-    assert (outcome.passed, outcome.finite) == (False, None)
-    assert "model.safetensors" in outcome.problems[0]
-    assert read_manifest(folder).verified == outcome
-
-
-def test_a_model_that_cannot_be_loaded_did_not_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = installed("mean", tmp_path)
-
-    def refuse(path: Path, *_: object) -> None:
-        raise ServeError(ErrorCode.INVALID_MODEL, "it cannot be loaded")
-
-    monkeypatch.setattr(verification, "make_backend", refuse)
-    assert reverify(folder, no_report).problems == ["it cannot be loaded"]
-
-
-def test_a_model_replaced_meanwhile_keeps_its_own_outcome(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = installed("mean", tmp_path)
-
-    def replaced(path: Path, *_: object) -> Verified:
-        source = tiny.build(tiny.LAYOUTS["cls"], tmp_path / "other")
-        install(source, Store(folder.parent), Origin("tiny"), "replace", no_report)
-        return Verified(when="", device="", passed=False)
-
-    monkeypatch.setattr(reverification, "verify", replaced)
-    with pytest.raises(ServeError, match="replaced meanwhile"):
-        reverify(folder, no_report)
-    kept = read_manifest(folder).verified
-    assert kept is not None
-    assert kept.passed
-
-
-def test_the_manifest_is_never_seen_half_written(tmp_path: Path, without_reference: None) -> None:
-    folder = installed("mean", tmp_path)
-    manifest = read_manifest(folder)
-    store = Store(folder.parent)
-    done = threading.Event()
-    failures: list[Exception] = []
-
-    def read() -> None:
-        while not done.is_set():
-            try:
-                read_manifest(folder)
-            except Exception as error:
-                failures.append(error)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for _ in range(200):
-        store.rewrite_manifest("tiny", manifest)
-    done.set()
-    reader.join()
-    assert failures == []
-
-
-# --- as a job ------------------------------------------------------------------------------------
-
-
-def run(folder: Path) -> tuple[int, list[JobEvent]]:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "mlx_serve_worker.job", "verify", f"--model-dir={folder}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        timeout=60,
-    )
-    assert b"Traceback" not in done.stdout
-    return done.returncode, [decode_event(line) for line in done.stdout.splitlines()]
-
-
-def test_job(tmp_path: Path) -> None:
-    folder = installed("mean", tmp_path)
-    code, events = run(folder)
-    assert (code, events[-1]) == (0, JobEvent(status="success", model="tiny"))
-    assert {event.status for event in events[:-1]} == {"verifying"}
-    (folder / "config.json").write_text("{}")
-    code, events = run(folder)
-    assert (code, events[-1].code) == (1, ErrorCode.INVALID_MODEL)
-    assert "config.json" in str(events[-1].error)
-
-
-def test_job_on_what_is_no_model(tmp_path: Path) -> None:
-    code, events = run(tmp_path / "nowhere/nothing")
-    assert (code, events[-1].code) == (1, ErrorCode.MODEL_NOT_FOUND)
-    assert not (tmp_path / "nowhere").exists()
-    (tmp_path / MANIFEST_FILE).write_text("{")
-    code, events = run(tmp_path)
-    assert "damaged" in str(events[-1].error)

@@ -4,7 +4,6 @@ Weights are large for their size, so that a wrong base, mask or token shows.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from tests.engine import byte_pairs, safetensors_file, texts
+from tests.engine import byte_pairs, decoder_tensors, safetensors_file, texts
 
 TEXTS = texts.TEXTS
 WIDTH = 32
@@ -21,7 +20,6 @@ POSITIONS = 96
 MAX_TOKENS = 64
 START, END, PAD = "<|start|>", "<|endoftext|>", "<|pad|>"
 
-Array = np.ndarray[Any, Any]
 Json = dict[str, Any]
 
 
@@ -229,7 +227,10 @@ def _tokenizer(layout: Layout) -> Tokenizer:
 
 
 def _write_weights(folder: Path, layout: Layout, config: Json) -> None:
-    tensors = {layout.prefix + name: values for name, values in _tensors(config, layout.scale)}
+    tensors = {
+        layout.prefix + name: values
+        for name, values in decoder_tensors.tensors(config, layout.scale)
+    }
     if layout.prefix:
         tensors["lm_head.weight"] = np.ones((config["vocab_size"], WIDTH))
     if layout.shards == 1:
@@ -243,45 +244,6 @@ def _write_weights(folder: Path, layout: Layout, config: Json) -> None:
         safetensors_file.write(folder / file, own, layout.dtype)
         files |= dict.fromkeys(own, file)
     _write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": files})
-
-
-def _tensors(config: Json, scale: float) -> Iterator[tuple[str, Array]]:
-    # RandomState's numbers are promised never to change, unlike those of Generator.
-    random = np.random.RandomState(30)
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    heads = config["num_attention_heads"]
-    groups = config.get("num_key_value_heads") or heads
-    size = config.get("head_dim") or width // heads
-    is_qwen2 = config["model_type"] == "qwen2"
-    has_bias = config.get("attention_bias", False)
-
-    def linear(name: str, inputs: int, outputs: int, bias: bool) -> Iterator[tuple[str, Array]]:
-        matrix = random.standard_normal((outputs, inputs)) * scale / np.sqrt(inputs)
-        yield f"{name}.weight", np.asarray(matrix)
-        if bias:
-            yield f"{name}.bias", np.asarray(random.standard_normal(outputs) * 0.3)
-
-    def norm(name: str, size: int) -> Iterator[tuple[str, Array]]:
-        yield f"{name}.weight", np.asarray(1 + 0.2 * random.standard_normal(size))
-
-    yield "embed_tokens.weight", np.asarray(random.standard_normal((config["vocab_size"], width)))
-    for layer in (f"layers.{index}" for index in range(config["num_hidden_layers"])):
-        for part, outputs in (("q", heads * size), ("k", groups * size), ("v", groups * size)):
-            yield from linear(
-                f"{layer}.self_attn.{part}_proj", width, outputs, has_bias or is_qwen2
-            )
-        yield from linear(f"{layer}.self_attn.o_proj", heads * size, width, has_bias)
-        if config["model_type"] == "qwen3":
-            yield from norm(f"{layer}.self_attn.q_norm", size)
-            yield from norm(f"{layer}.self_attn.k_norm", size)
-        for part in ("gate", "up"):
-            yield from linear(
-                f"{layer}.mlp.{part}_proj", width, inner, config.get("mlp_bias", False)
-            )
-        yield from linear(f"{layer}.mlp.down_proj", inner, width, config.get("mlp_bias", False))
-        yield from norm(f"{layer}.input_layernorm", width)
-        yield from norm(f"{layer}.post_attention_layernorm", width)
-    yield from norm("norm", width)
 
 
 # --- modules -------------------------------------------------------------------------------------

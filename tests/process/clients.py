@@ -25,6 +25,18 @@ async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> An
     return Answer(response.status_code, response.headers, response.content, took_s)
 
 
+async def in_flight(gateway: Gateway, count: int) -> None:
+    """Wait until so many inputs are queued or being computed."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LIMIT_S
+    while await loop.run_in_executor(None, gateway.waiting) < count:
+        assert loop.time() < deadline, f"{count} inputs did not come together"
+        await asyncio.sleep(0.002)
+
+
+POST = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n"
+
+
 class RawClient:
     """A connection on which a test says exactly what it wants."""
 
@@ -36,7 +48,7 @@ class RawClient:
 
     def post(self, body: bytes, *headers: bytes) -> None:
         self.send(
-            b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n",
+            POST,
             b"".join(header + b"\r\n" for header in headers),
             b"Content-Length: %d\r\n\r\n" % len(body),
             body,

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 import mlx_serve_gateway
-from mlx_serve_common.config import Config, ModelsConfig, ServerConfig
+from mlx_serve_common.config import Config, ModelsConfig
 from mlx_serve_worker.backends.fake import vector
 from tests.store import ModelStore
 from tests.waiting import until
@@ -67,7 +67,7 @@ class Gateway:
         given = config or Config()
         self._config = msgspec.structs.replace(
             given,
-            server=ServerConfig(host="127.0.0.1", port=0),
+            server=msgspec.structs.replace(given.server, host="127.0.0.1", port=0),
             models=msgspec.structs.replace(
                 given.models or ModelsConfig(), directory=str(store.models_dir)
             ),

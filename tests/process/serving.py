@@ -1,8 +1,10 @@
 """A gateway as a process of its own: ``python -m tests.process.serving CONFIG HOME INSTANCE``.
 
-CONFIG is JSON; the port that was taken is printed as soon as requests are answered.
+CONFIG is JSON; the port that was taken is printed as soon as requests are answered. The module
+named by ``STAND_IN_JOB`` is run for a job.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import msgspec
 from mlx_serve_common import logs
 from mlx_serve_common.config import Config
 from mlx_serve_gateway import server
+
+if stand_in := os.environ.get("STAND_IN_JOB"):
+    setattr(server, "PROGRAM", (sys.executable, "-P", "-m", stand_in))  # noqa: B010
 
 
 def main() -> int:

@@ -36,7 +36,9 @@ def main() -> int:
     say(JobEvent(status="downloading", digest=DIGEST, total=TOTAL, completed=TOTAL))
     say(JobEvent(status="verifying", detail="loading the model"))
     kind = ModelKind(given.get("type", "reranker" if name.endswith("reranker") else "embedding"))
-    ModelStore(models_dir).add(name, kind, source=given["repo"])
+    name = given.get("name", name)
+    if not (models_dir / name).exists():
+        ModelStore(models_dir).add(name, kind, source=given["repo"])
     say(JobEvent(status="success", model=name))
     return 0
 
@@ -78,6 +80,8 @@ def misbehave(name: str, models_dir: Path) -> int | None:
         case "leaves-a-child":
             child = subprocess.Popen(["sleep", "60"])
             (models_dir / ".child").write_text(str(child.pid))
+        case _:
+            pass
     return None
 
 

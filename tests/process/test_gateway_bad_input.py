@@ -12,7 +12,7 @@ import pytest
 from mlx_serve_common.config import Config, LimitsConfig
 from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.http.embeddings import EmbeddingRequest
-from tests.process.clients import RawClient
+from tests.process.clients import POST, RawClient
 from tests.process.gateways import Answer, Gateway
 from tests.process.homes import Home
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.process
 
 MAX_INPUTS = 50
 MAX_BODY = 100_000
-AT_ONCE_S = 0.2
+AT_ONCE_S = 0.5
 
 CONFIG = Config(limits=LimitsConfig(max_inputs=MAX_INPUTS, max_body_bytes=MAX_BODY))
 
@@ -180,9 +180,7 @@ def test_a_body_over_the_limit(gateway: Gateway) -> None:
 
 def test_a_body_announced_over_the_limit_is_not_waited_for(gateway: Gateway) -> None:
     client = RawClient(gateway)
-    client.send(
-        b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n{"
-    )
+    client.send(POST + b"Content-Length: 1000000000000\r\n\r\n{")
     heard = client.hear_some()
     client.leave()
 
@@ -192,18 +190,20 @@ def test_a_body_announced_over_the_limit_is_not_waited_for(gateway: Gateway) -> 
 def test_a_client_that_asks_before_it_sends_is_refused(gateway: Gateway) -> None:
     client = RawClient(gateway)
     client.send(
-        b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n",
+        POST + b"Content-Length: 1000000000000\r\n",
         b"Expect: 100-continue\r\n\r\n",
     )
-    # Hypercorn says "go on" by itself, before anybody of ours is asked.
-    assert client.hear_some().startswith(b"HTTP/1.1 100 ")
-    assert client.hear_some().startswith(b"HTTP/1.1 413 ")
+    heard = client.hear()
     client.leave()
+
+    # Hypercorn says "go on" by itself, before anybody of ours is asked.
+    assert heard.startswith(b"HTTP/1.1 100 ")
+    assert b"\r\n\r\nHTTP/1.1 413 " in heard
 
 
 def test_a_chunked_body_over_the_limit(gateway: Gateway) -> None:
     client = RawClient(gateway)
-    client.send(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     with suppress(OSError):  # it is not read to its end
         for _ in range(1000):
             client.send(b"4000\r\n", b"x" * 0x4000, b"\r\n")
@@ -216,7 +216,7 @@ def test_a_chunked_body_over_the_limit(gateway: Gateway) -> None:
 def test_a_chunked_body_within_the_limit(gateway: Gateway) -> None:
     client = RawClient(gateway)
     client.send(
-        b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n",
+        POST + b"Transfer-Encoding: chunked\r\n",
         b"Connection: close\r\n\r\n",
         b'a\r\n{"model":"\r\nf\r\nm","input":"a"}\r\n0\r\n\r\n',
     )
@@ -233,16 +233,11 @@ def test_a_compressed_body(gateway: Gateway, coding: str) -> None:
 
 BROKEN_HTTP = {
     "no HTTP at all": b"\x16\x03\x01\x02\x00hello\r\n\r\n",
-    "a bad length": b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n{}",
-    "two lengths": (
-        b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
-        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"
-    ),
-    "a bad chunk": (
-        b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nhello"
-    ),
+    "a bad length": POST + b"Content-Length: -5\r\n\r\n{}",
+    "two lengths": (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
+    "a bad chunk": (POST + b"Transfer-Encoding: chunked\r\n\r\n+5\r\nhello"),
     "no host": b"POST /v1/embeddings HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
-    "a huge header": b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    "a huge header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
 }
 
 
@@ -307,6 +302,7 @@ def test_no_request_is_an_internal_error(gateway: Gateway) -> None:
         {"text": 1},
     ]
     fields = [field.name for field in msgspec.structs.fields(EmbeddingRequest)]
+    fields.remove("keep_alive")  # unloads the model, as it should
     for field in (*fields, "unknown"):
         for value in odd:
             answer = gateway.post({"model": "m", "input": "a"} | {field: value})

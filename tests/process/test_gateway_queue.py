@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from mlx_serve_common.config import BatchConfig, Config, LimitsConfig
 from mlx_serve_worker.backends.fake import vector
-from tests.process.clients import RawClient
+from tests.process.clients import POST, RawClient
 from tests.process.gateways import Answer, Gateway
 from tests.store import ModelStore
 from tests.waiting import until
@@ -20,12 +21,17 @@ pytestmark = pytest.mark.process
 
 
 @contextmanager
-def held(gateway: Gateway, seconds: float) -> Iterator["Future[Answer]"]:
-    """The worker computes one input for so long; what is sent meanwhile has to wait."""
+def held(gateway: Gateway) -> Iterator["Future[Answer]"]:
+    """The worker has one input and stands still: whatever is sent has to wait."""
+    worker = psutil.Process(gateway.worker_pid("m"))
     with ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(gateway.embed, "m", f"__sleep:{seconds}__")
-        until(lambda: gateway.detail()["in_flight"] == 1)
-        yield answer
+        worker.suspend()
+        answer = threads.submit(gateway.embed, "m", "first")
+        until(lambda: gateway.waiting() == 1)
+        try:
+            yield answer
+        finally:
+            worker.resume()
 
 
 def test_a_full_queue_refuses_at_once(short_dir: Path, store: ModelStore) -> None:
@@ -35,7 +41,7 @@ def test_a_full_queue_refuses_at_once(short_dir: Path, store: ModelStore) -> Non
     )
     with Gateway(short_dir, store, config) as gateway, ThreadPoolExecutor(3) as threads:
         gateway.assert_serves("m")
-        with held(gateway, 1.0) as answer:
+        with held(gateway) as answer:
             # The batch ahead takes four of these, the queue keeps six.
             ten = [f"text {number}" for number in range(10)]
             accepted = threads.submit(gateway.embed, "m", ten)
@@ -44,11 +50,11 @@ def test_a_full_queue_refuses_at_once(short_dir: Path, store: ModelStore) -> Non
             assert (refused.status, refused.code) == (429, "queue_full")
             assert refused.json["error"]["type"] == "rate_limit_error"
             assert int(refused.headers["retry-after"]) >= 1
-            assert refused.took_s < 0.2
+            assert refused.took_s < 0.5
             fits = threads.submit(gateway.embed, "m", "one more")
             until(lambda: gateway.waiting() == 12)
 
-        assert answer.result().status == 200
+        assert answer.result().vectors() == [vector("first")]
         assert accepted.result().vectors() == [vector(text) for text in ten]
         assert fits.result().vectors() == [vector("one more")]
         assert gateway.embed("m", ten).status == 200
@@ -56,26 +62,29 @@ def test_a_full_queue_refuses_at_once(short_dir: Path, store: ModelStore) -> Non
 
 def test_who_leaves_the_queue_is_not_computed(short_dir: Path, store: ModelStore) -> None:
     store.add("m")
-    with Gateway(short_dir, store) as gateway:
+    with Gateway(short_dir, store) as gateway, ThreadPoolExecutor(1) as threads:
         gateway.assert_serves("m")
-        with held(gateway, 0.5):
-            # Each of these would take five seconds.
-            body = msgspec.json.encode({"model": "m", "input": ["__sleep:5__"] * 200})
-            clients = [RawClient(gateway) for _ in range(20)]
-            for client in clients:
-                client.post(body)
-            until(lambda: gateway.waiting() == 1 + 20 * 200)
-            for number, client in enumerate(clients):
-                if number % 2:
-                    client.reset()
-                else:
-                    client.leave()
-            until(lambda: gateway.waiting() <= 1 + 200, 1)
+        # Not a worker that stands still: it has to hear of it while it computes.
+        running = threads.submit(gateway.embed, "m", "__sleep:2__")
+        until(lambda: gateway.waiting() == 1)
+        # Each of these would take a minute.
+        body = msgspec.json.encode({"model": "m", "input": ["__sleep:60__"] * 200})
+        clients = [RawClient(gateway) for _ in range(20)]
+        for client in clients:
+            client.post(body)
+        until(lambda: gateway.waiting() == 1 + 20 * 200)
+        for number, client in enumerate(clients):
+            if number % 2:
+                client.reset()
+            else:
+                client.leave()
+        until(lambda: gateway.detail()["queued"] == 0)
+        assert not running.done()
 
         canary = gateway.embed("m", "canary")
         assert canary.vectors() == [vector("canary")]
-        assert canary.took_s < 2
-        until(lambda: gateway.waiting() == 0, 2)
+        assert canary.took_s < 10
+        until(lambda: gateway.waiting() == 0, 5)
 
 
 def test_who_leaves_while_being_computed_harms_nobody(short_dir: Path, store: ModelStore) -> None:
@@ -99,7 +108,7 @@ def test_who_leaves_while_sending_its_body_is_forgotten(short_dir: Path, store: 
     with Gateway(short_dir, store) as gateway:
         clients = [RawClient(gateway) for _ in range(20)]
         for client in clients:
-            client.send(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            client.send(POST + b"Content-Length: 1000\r\n\r\n{")
         for client in clients:
             client.leave()
         gateway.assert_serves("m")
@@ -151,13 +160,12 @@ def test_a_single_query_is_not_stuck_behind_a_bulk_load(short_dir: Path, store: 
 
 def test_a_request_that_takes_too_long_is_given_up(short_dir: Path, store: ModelStore) -> None:
     store.add("m")
-    config = Config(limits=LimitsConfig(request_timeout=0.3))
+    config = Config(limits=LimitsConfig(request_timeout=0.4))
     with Gateway(short_dir, store, config) as gateway:
         gateway.assert_serves("m")
-        answer = gateway.embed("m", "__sleep:1__")
-
-        assert (answer.status, answer.code) == (504, "inference_timeout")
-        assert answer.took_s < 0.8
+        with held(gateway) as answer:
+            assert (answer.result().status, answer.result().code) == (504, "inference_timeout")
+            assert 0.4 <= answer.result().took_s < 2
         until(lambda: gateway.waiting() == 0)
         gateway.assert_serves("m")
 
@@ -186,7 +194,7 @@ def test_a_model_that_is_never_loaded_is_given_up(short_dir: Path, store: ModelS
             client.join()
 
         assert {(answer.status, answer.code) for answer in answers} == {(503, "model_unavailable")}
-        assert all(0.4 < answer.took_s < 2 for answer in answers)
+        assert all(0.4 < answer.took_s < 5 for answer in answers)
 
 
 def test_a_storm_of_connections_leaves_nothing_behind(short_dir: Path, store: ModelStore) -> None:

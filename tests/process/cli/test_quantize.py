@@ -25,7 +25,7 @@ def test_quantize(cli: CommandLine, model: str) -> None:
     assert made.returncode == 0, made
     rows = dict(line.split(maxsplit=1) for line in made.stdout.splitlines())
     assert rows["name"] == "tiny-8bit"
-    assert "cosine to the original 0.99" in rows["quality"]
+    assert "cosine to the original 1.0000 on average" in rows["quality"]
     assert "success tiny-8bit" in made.stderr.splitlines()
     shown = cli.run("show", "tiny-8bit").stdout
     assert rows["quality"] in shown

@@ -61,7 +61,7 @@ def test_a_loaded_model_leaves_the_server(cli: CommandLine) -> None:
 
 
 def test_a_model_at_work_finishes_first(cli: CommandLine) -> None:
-    cli.install_fake("slow", delay_s=1.0)
+    cli.install_fake("slow", step_s=1)
     port = cli.start()
     running = Running(port, "slow", "text")
     assert cli.run("remove", "slow").returncode == 0

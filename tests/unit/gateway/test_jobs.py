@@ -1,66 +1,22 @@
 """Jobs without processes: joining, listening late and slowly, what is remembered, the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 
 import pytest
-import pytest_asyncio
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
-from mlx_serve_gateway.job_process import OnEvent
 from mlx_serve_gateway.jobs import MAX_ENDED, MAX_RUNNING, Job, JobRequest, Jobs
+from tests.unit.gateway.fake_jobs import SUCCESS, Runs
 from tests.unit.gateway.fake_workers import settle
 
 RESOLVING = JobEvent(status="resolving")
-SUCCESS = JobEvent(status="success", model="tiny")
+
 FAILURE = JobEvent(error="no such repository", code=ErrorCode.MODEL_NOT_FOUND)
 
 
 def part(file: str, completed: int) -> JobEvent:
     return JobEvent(status="downloading", detail=file, total=100, completed=completed)
-
-
-class Runs:
-    """Stands in for the processes: each run says and ends as the test tells it."""
-
-    def __init__(self) -> None:
-        self.started: list[tuple[str, ...]] = []
-        self.say: dict[str, OnEvent] = {}
-        self._ends: dict[str, asyncio.Future[JobEvent]] = {}
-
-    async def __call__(
-        self, kind: str, arguments: Sequence[str], on_event: OnEvent, stopping: asyncio.Event
-    ) -> JobEvent:
-        (name,) = arguments
-        self.started.append((kind, name))
-        self.say[name] = on_event
-        end: asyncio.Future[JobEvent] = asyncio.get_running_loop().create_future()
-        self._ends[name] = end
-        stopped = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait((end, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if end.done():
-            return end.result()
-        return JobEvent(error="stopped", code=ErrorCode.SHUTTING_DOWN)
-
-    async def end(self, name: str, event: JobEvent | Exception = SUCCESS) -> None:
-        if isinstance(event, Exception):
-            self._ends[name].set_exception(event)
-        else:
-            self._ends[name].set_result(event)
-        await settle()
-
-
-@pytest.fixture
-def runs() -> Runs:
-    return Runs()
-
-
-@pytest_asyncio.fixture
-async def jobs(runs: Runs) -> AsyncIterator[Jobs]:
-    async with Jobs(runs) as jobs:
-        yield jobs
 
 
 def pull(name: str, argument: str | None = None) -> JobRequest:

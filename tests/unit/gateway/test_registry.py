@@ -88,12 +88,21 @@ def test_the_exact_name_wins_over_another_in_other_case(store: ModelStore) -> No
     assert error(found, "MODEL").code is ErrorCode.MODEL_NOT_FOUND
 
 
-def test_a_repository_installed_twice_is_found_by_its_names_only(store: ModelStore) -> None:
+def test_a_repository_installed_twice_means_the_one_that_is_called_like_it(
+    store: ModelStore,
+) -> None:
     full, small = store.add("bge", source="BAAI/bge"), store.add("bge-4bit", source="BAAI/bge")
     found = registry(store)
 
-    assert found.find("bge") == full
+    assert found.find("bge") == found.find("BAAI/bge") == full
     assert found.find("bge-4bit") == small
+
+
+def test_a_repository_that_could_mean_two_models_means_none(store: ModelStore) -> None:
+    one, two = store.add("one", source="BAAI/bge"), store.add("two", source="BAAI/bge")
+    found = registry(store)
+
+    assert (found.find("one"), found.find("two")) == (one, two)
     assert error(found, "BAAI/bge").code is ErrorCode.MODEL_NOT_FOUND
 
 

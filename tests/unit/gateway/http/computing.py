@@ -28,6 +28,7 @@ from mlx_serve_gateway.app import build_app
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.downloads import Downloads
 from mlx_serve_gateway.jobs import Jobs
+from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
@@ -67,6 +68,8 @@ class StubPool:
         self.refusal: ServeError | None = None
         self.ttl_s: float | None = None
         self.ready_since: float | None = None
+        self.lanes: list[LaneStatus] = []
+        self.unloaded: list[str] = []
 
     @property
     def part(self) -> Any:
@@ -77,6 +80,12 @@ class StubPool:
     def lease(self, model: InstalledModel, ttl_s: float | None = None) -> Iterator["StubPool"]:
         self.ttl_s = ttl_s
         yield self
+
+    def statuses(self) -> list[LaneStatus]:
+        return self.lanes
+
+    def unload(self, model: InstalledModel) -> None:
+        self.unloaded.append(model.name)
 
     async def answer(self, call: Call) -> None:
         if self.refusal is not None:
@@ -110,23 +119,25 @@ class StubPool:
 
 
 class Gateway:
-    def __init__(self, store: ModelStore, config: Config | None = None) -> None:
+    def __init__(
+        self, store: ModelStore, config: Config | None = None, jobs: Jobs | None = None
+    ) -> None:
         self.pool = StubPool()
         config = config or Config()
         registry = Registry(store.models_dir, config.models.aliases)
-        jobs = cast(Jobs, None)
-        services = Services(
+        jobs = jobs or cast(Jobs, None)
+        self.services = services = Services(
             config=config,
             registry=registry,
             pool=cast(Pool, self.pool),
             lifecycle=Lifecycle("test", monotonic),
             jobs=jobs,
-            downloads=Downloads(config.models, registry, jobs),
+            downloads=Downloads(config, registry, jobs),
         )
         self.registry = services.registry
-        self._app = build_app(services)
+        self.app = build_app(services)
 
     async def post(self, path: str, body: Any) -> Reply:
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         client = Client(content)
-        return Reply(**await response_of(self._app, http_scope(path), client.receive))
+        return Reply(**await response_of(self.app, http_scope(path), client.receive))
