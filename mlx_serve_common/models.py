@@ -58,7 +58,7 @@ class Classifier(msgspec.Struct, frozen=True, tag="classifier", tag_field="type"
 
 
 class YesOrNo(msgspec.Struct, frozen=True, tag="yes_or_no", tag_field="type"):
-    """A language model that is asked whether a document fits, and which of two tokens comes next."""
+    """A language model asked whether a document fits: which of two tokens comes next."""
 
     yes: int
     no: int
@@ -70,7 +70,7 @@ Head = Classifier | YesOrNo
 
 
 class TextNormalizer(msgspec.Struct, frozen=True):
-    """BERT's text clean-up as ``tokenizer_config.json`` sets it, whatever ``tokenizer.json`` says."""
+    """BERT's text clean-up as ``tokenizer_config.json`` sets it, not as ``tokenizer.json``."""
 
     lower_case: bool
     strip_accents: bool | None

@@ -78,9 +78,7 @@ class Hub:
 
     @contextlib.contextmanager
     def content(self, listing: Listing, file: RemoteFile, offset: int) -> Iterator[Content]:
-        from huggingface_hub import hf_hub_url
-
-        url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=self._endpoint)
+        url = f"{self._endpoint}/{listing.repo}/resolve/{listing.commit}/{quote(file.name)}"
         headers = {"range": f"bytes={offset}-"} if offset else {}
         with self._answer(url, listing.repo, listing.commit, headers) as response:
             begin = _begin(response, file, offset)

@@ -99,6 +99,15 @@ def _by_hand(tensors: dict[str, Any], ids: list[int]) -> Any:
     return pooled / np.linalg.norm(pooled)
 
 
+def test_nothing_is_left_out_by_chance(source: Path, custom: Path) -> None:
+    path = custom / "nano_encoder.py"
+    text = path.read_text().replace("return self.norm(x)", "return self.norm(self.dropout(x))")
+    layer = "        self.dropout = nn.Dropout(0.5)\n        self.norm ="
+    path.write_text(text.replace("        self.norm =", layer))
+    nano.install(source, custom)
+    nano.vectors(nano.load(source, custom))
+
+
 def test_documentation_shows_the_example() -> None:
     text = (nano.ROOT / "docs/custom-models.md").read_text()
     for name in nano.PREFIXES:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -89,6 +90,15 @@ def test_usual_settings_are_those_of_the_reference() -> None:
     sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
     parsed = decoder._read({**config, **sizes, "num_hidden_layers": 1, "num_key_value_heads": 1})
     assert (parsed.head_size, parsed.windows, parsed.bidirectional) == (128, [None], False)
+    mistral = msgspec.structs.replace(parsed, model_type="mistral")
+    assert (mistral.head_size, mistral.windows) == (4, [4096])
+    assert msgspec.structs.replace(mistral, sliding_window=None).windows == [None]
+
+
+def test_class_joins_letters_and_accents(tmp_path: Path) -> None:
+    manifested(tiny_decoders.build(LAYOUTS["qwen3-class-other-bytes"], tmp_path))
+    apart, joined = prepare(load(tmp_path), ["cre\u0300me", "cr\u00e8me"])
+    assert apart.token_ids == joined.token_ids
 
 
 @pytest.mark.parametrize(

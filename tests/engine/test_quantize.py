@@ -154,7 +154,9 @@ def test_modes_and_names(
     assert made.quantization == config["quantization"] == config["quantization_config"] == expected
     original = json.loads((store.models_dir / "bge-tiny/config.json").read_bytes())
     assert config.items() >= original.items()
-    assert made.quality is not None and (made.quality.mean_cosine or 0) > 0.9
+    quality = made.quality
+    assert quality is not None
+    assert 0.8 < (quality.min_cosine or 0) < (quality.mean_cosine or 0) < 1
 
 
 def test_code_of_a_library_and_of_a_person(tmp_path: Path) -> None:

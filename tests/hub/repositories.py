@@ -76,6 +76,5 @@ class HubRepository:
     def siblings(self) -> list[dict[str, Any]]:
         return [*(file.sibling() for file in self.files.values()), *self.extra_siblings]
 
-    @property
-    def size(self) -> int:
-        return sum(len(file.content) for file in self.files.values())
+    def content(self) -> dict[str, bytes]:
+        return {name: file.content for name, file in self.files.items()}

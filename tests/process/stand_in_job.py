@@ -1,7 +1,7 @@
 """Stands in for the job program: does what the name of the repository says, and loads no library.
 
 ``python -P -m tests.process.stand_in_job pull --repo=org/NAME --models-dir=DIR``. Every start is a
-line in ``DIR/.starts``; one whose name begins with ``waits`` goes on when ``DIR/.go`` is there.
+line in ``DIR/.starts``; one whose name begins with ``waits`` waits for ``DIR/.go-NAME``.
 """
 
 import os
@@ -31,7 +31,7 @@ def main() -> int:
         say(JobEvent(status="downloading", digest=DIGEST, total=TOTAL, completed=completed))
     if (end := misbehave(name, models_dir)) is not None:
         return end
-    while name.startswith("waits") and not (models_dir / ".go").exists():
+    while name.startswith("waits") and not (models_dir / f".go-{name}").exists():
         time.sleep(0.005)
     say(JobEvent(status="downloading", digest=DIGEST, total=TOTAL, completed=TOTAL))
     say(JobEvent(status="verifying", detail="loading the model"))

@@ -112,6 +112,7 @@ def test_links_are_removed_and_not_followed(a: Path, models: Path, tmp_path: Pat
     remove_model(models, "a")
     assert listed(models) == []
     assert (outside / "model.safetensors").exists()
+    assert not (models / ".staging").exists(), "a link has nothing to delete"
     b = add(models, "b")
     (b / "link").symlink_to(outside)
     remove_model(models, "b")

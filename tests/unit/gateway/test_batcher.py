@@ -338,6 +338,18 @@ def test_a_survivor_of_its_trial_starts_with_a_clean_slate() -> None:
     assert queue.recover() == []
 
 
+def test_after_the_trials_the_worker_has_its_credit_back() -> None:
+    queue = batcher(batch_items=1)
+    suspected = call(1)
+    queue.offer(suspected)
+    take(queue)
+    queue.recover()
+    queue.settle(take(queue))
+    queue.offer(call(CREDIT + 1))
+
+    assert [queue.take() is not None for _ in range(CREDIT + 1)] == [True] * CREDIT + [False]
+
+
 def test_trials_come_before_everything_else() -> None:
     queue = batcher()
     suspected, later = call(1), call(1)

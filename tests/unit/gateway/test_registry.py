@@ -98,6 +98,13 @@ def test_a_repository_installed_twice_means_the_one_that_is_called_like_it(
     assert found.find("bge-4bit") == small
 
 
+def test_a_repository_means_the_original_and_not_what_was_quantized(store: ModelStore) -> None:
+    original = store.add("mine", source="BAAI/bge")
+    quantized = msgspec.structs.replace(original.manifest, name="mine-4bit", quantized_from="mine")
+    store.add_raw("mine-4bit", msgspec.json.encode(quantized))
+    assert registry(store).find("BAAI/bge") == original
+
+
 def test_a_repository_that_could_mean_two_models_means_none(store: ModelStore) -> None:
     one, two = store.add("one", source="BAAI/bge"), store.add("two", source="BAAI/bge")
     found = registry(store)
