@@ -4,9 +4,8 @@ Invariants: whoever works in a folder holds the lock of its key; what nobody has
 ``KEPT_S`` is removed by the next pull, and nothing that somebody works in.
 """
 
-import contextlib
+import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from time import time_ns
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from mlx_serve_worker.listing import RemoteFile
 KEPT_S = 7 * 86_400
 
 _DOWNLOADS = ".downloads"
+_NOTHING = os.stat_result((0,) * 10)
 
 
 class Folder(NamedTuple):
@@ -50,7 +50,7 @@ class Folder(NamedTuple):
         shutil.rmtree(self.path, ignore_errors=True)
 
     def remove_if_empty(self) -> None:
-        if not any(_size(path) for path in _files(self.path)):
+        if not any(path.is_file() and _size(path) for path in self.path.rglob("*")):
             self.remove()
 
 
@@ -60,25 +60,25 @@ def folder(models_dir: Path, key: str) -> Folder:
 
 def sweep(models_dir: Path) -> None:
     """Remove what nobody has come back to."""
-    with contextlib.suppress(FileNotFoundError):
-        for path in (models_dir / _DOWNLOADS).iterdir():
-            if _age_s(path) > KEPT_S:
-                with abandoned(models_dir, path.name) as is_abandoned:
-                    if is_abandoned and _age_s(path) > KEPT_S:
-                        Folder(path).remove()
+    for path in (models_dir / _DOWNLOADS).glob("*"):
+        if _age_s(path) > KEPT_S:
+            with abandoned(models_dir, path.name) as is_abandoned:
+                if is_abandoned and _age_s(path) > KEPT_S:
+                    Folder(path).remove()
 
 
 def _age_s(path: Path) -> float:
-    times = [found.lstat().st_mtime_ns for found in (path, *_files(path)) if found.exists()]
-    return (time_ns() - max(times, default=0)) / 1e9
-
-
-def _files(path: Path) -> Iterator[Path]:
-    return (found for found in path.rglob("*") if found.is_file())
+    """Since anything in it was written to."""
+    written_ns = max(_found(each).st_mtime_ns for each in (path, *path.rglob("*")))
+    return (time_ns() - written_ns) / 1e9
 
 
 def _size(path: Path) -> int:
+    return _found(path).st_size
+
+
+def _found(path: Path) -> os.stat_result:
     try:
-        return path.lstat().st_size
+        return path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return 0
+        return _NOTHING  # or gone since it was listed: somebody is at work

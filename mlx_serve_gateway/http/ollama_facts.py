@@ -12,7 +12,8 @@ import msgspec
 
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 
-_ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+# Of a number, and what Ollama calls it.
+_DTYPES = {"float32": (4, "F32"), "float16": (2, "F16"), "bfloat16": (2, "BF16")}
 _CAPABILITIES = {
     ModelKind.EMBEDDING: ["embedding"],
     ModelKind.RERANKER: ["rerank"],
@@ -83,10 +84,10 @@ def model_info(model: InstalledModel) -> dict[str, Any]:
 
 def parameter_count(manifest: Manifest) -> int | None:
     """None for quantized weights, whose size does not tell."""
-    size = _ITEM_BYTES.get(manifest.dtype or "")
-    if size is None or manifest.quantization is not None or not manifest.weights_bytes:
+    dtype = _DTYPES.get(manifest.dtype or "")
+    if dtype is None or manifest.quantization is not None or not manifest.weights_bytes:
         return None
-    return manifest.weights_bytes // size
+    return manifest.weights_bytes // dtype[0]
 
 
 def _parameter_size(manifest: Manifest) -> str:
@@ -101,6 +102,7 @@ def _parameter_size(manifest: Manifest) -> str:
 
 def _quantization_level(manifest: Manifest) -> str:
     if manifest.quantization is None:
-        return manifest.dtype or ""
+        dtype = manifest.dtype or ""
+        return _DTYPES[dtype][1] if dtype in _DTYPES else dtype
     mode = manifest.quantization.get("mode", "affine")
     return str(mode) if mode != "affine" else f"{manifest.quantization.get('bits')}bit"

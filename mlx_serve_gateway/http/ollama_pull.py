@@ -92,7 +92,6 @@ def _status(event: JobEvent) -> str:
             digest = event.digest or ""
             subject = digest.removeprefix(_DIGEST)[:12] or event.detail or ""
             return f"pulling {subject}".rstrip()
-        case "success":
-            return "success"
         case status:
-            return f"{status} {event.detail or ''}".rstrip()
+            # With a total it counts files: one line of Ollama's command for all of them.
+            return f"{status}: {event.detail}" if event.detail and not event.total else f"{status}"

@@ -1,5 +1,6 @@
 """What can be wrong with one answer of the hub."""
 
+import threading
 from dataclasses import dataclass, field
 
 
@@ -13,7 +14,8 @@ class Fault:
     drop_after: int | None = None
     """Close the connection after so many bytes of the body."""
     stall_after: int | None = None
-    """Send nothing more after so many bytes of the body."""
+    """Send nothing more after so many bytes of the body, unless ``go_on`` is set one day."""
+    go_on: threading.Event | None = None
     body: bytes | None = None
     """Instead of what was asked for; without a status that is a success."""
     content_type: str = "application/octet-stream"

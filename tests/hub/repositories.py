@@ -1,13 +1,16 @@
 """Folders as the hub shows them: a commit, and of every file the hashes by which it is known."""
 
 import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 _LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".onnx")
 
 
-class HubFile(NamedTuple):
+@dataclass(frozen=True)
+class HubFile:
     name: str
     content: bytes
 
@@ -15,11 +18,11 @@ class HubFile(NamedTuple):
     def is_lfs(self) -> bool:
         return self.name.endswith(_LFS_SUFFIXES)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
-    @property
+    @cached_property
     def blob_id(self) -> str:
         """Git's hash: of the content, or of the pointer that stands in for it."""
         content = self.content
@@ -65,7 +68,7 @@ class HubRepository:
         paths = [path for path in folder.rglob("*") if path.is_file()]
         return cls(repo, {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths})
 
-    @property
+    @cached_property
     def commit(self) -> str:
         state = "".join(f"{name} {self.files[name].sha256}\n" for name in sorted(self.files))
         return hashlib.sha1(f"{self.repo}\n{state}".encode()).hexdigest()

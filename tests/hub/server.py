@@ -31,6 +31,7 @@ class Request:
     """``hub`` or ``cdn``."""
     method: str
     path: str
+    query: str
     range: str | None
     authorization: str | None
     headers: dict[str, str] = field(compare=False)
@@ -132,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.name,
                 self.command,
                 path,
+                split.query,
                 self.headers.get("range"),
                 self.headers.get("authorization"),
                 dict(self.headers),
@@ -280,18 +282,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        limits = [each for each in (fault.drop_after, fault.stall_after) if each is not None]
-        end = min([len(body), *limits])
-        for begin in range(0, end, _CHUNK_BYTES):
-            chunk = body[begin : min(begin + _CHUNK_BYTES, end)]
+        if fault.stall_after is not None:
+            self._write(body[: fault.stall_after], name, fault)
+            if fault.go_on is None:
+                self._hub.released.wait()
+                self.close_connection = True
+            else:
+                fault.go_on.wait()
+                self._write(body[fault.stall_after :], name, fault)
+        elif fault.drop_after is not None:
+            self._write(body[: fault.drop_after], name, fault)
+            self.close_connection = True
+        else:
+            self._write(body, name, fault)
+
+    def _write(self, body: bytes, name: str, fault: Fault) -> None:
+        for begin in range(0, len(body), _CHUNK_BYTES):
+            chunk = body[begin : begin + _CHUNK_BYTES]
             self.wfile.write(chunk)
             self._hub.bytes_sent[name] += len(chunk)
             if fault.bytes_per_s is not None:
                 self._hub.released.wait(len(chunk) / fault.bytes_per_s)
-        if fault.stall_after is not None:
-            self._hub.released.wait()
-        if limits:
-            self.close_connection = True
 
     def _error(self, status: int, code: str, message: str) -> None:
         headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})

@@ -25,7 +25,7 @@ REPO = "org/tiny"
 WEIGHTS = "model.safetensors"
 LIMIT_S = 50
 # The same decisions as the real one's, without the waits.
-IMPATIENT = Patience(stall_s=0.6, connect_s=2.0, delays_s=(0.01,) * 5, longest_wait_s=2.0)
+IMPATIENT = Patience(stall_s=6.0, connect_s=2.0, delays_s=(0.01,) * 5, longest_wait_s=2.0)
 
 _JOB = (sys.executable, "-P", "-m", "mlx_serve_worker.job")
 
@@ -98,7 +98,7 @@ class Home:
         return sorted(path for path in (self.models / ".downloads").rglob("*") if path.is_file())
 
     def kept_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.kept())
+        return sum(_size(path) for path in self.kept())
 
     def staged(self) -> list[Path]:
         staging = self.models / ".staging"
@@ -114,6 +114,13 @@ class Home:
         assert (self.kept(), self.staged()) == ([], [])
         folder = self.models / ".downloads"
         assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it has just got another name
+        return 0
 
 
 def checked(output: bytes, code: int) -> list[JobEvent]:

@@ -49,14 +49,15 @@ def test_times_have_a_zone(created_at: str) -> None:
 @pytest.mark.parametrize(
     ("given", "size", "level"),
     [
-        ({"dtype": "F32", "weights_bytes": 90_868_376}, "22.72M", "F32"),
-        ({"dtype": "BF16", "weights_bytes": 16_381_470_720}, "8.191B", "BF16"),
-        ({"dtype": "F16", "weights_bytes": 4_000}, "2K", "F16"),
-        ({"dtype": "F32", "weights_bytes": 400}, "100", "F32"),
-        ({"dtype": "F32"}, "", "F32"),
+        ({"dtype": "float32", "weights_bytes": 90_868_376}, "22.72M", "F32"),
+        ({"dtype": "bfloat16", "weights_bytes": 16_381_470_720}, "8.191B", "BF16"),
+        ({"dtype": "float16", "weights_bytes": 4_000}, "2K", "F16"),
+        ({"dtype": "float32", "weights_bytes": 400}, "100", "F32"),
+        ({"dtype": "float32"}, "", "F32"),
+        ({"dtype": "float8", "weights_bytes": 9}, "", "float8"),
         ({}, "", ""),
         (
-            {"dtype": "U32", "weights_bytes": 9, "quantization": {"bits": 4, "group_size": 64}},
+            {"dtype": "float16", "weights_bytes": 9, "quantization": {"bits": 4, "group_size": 64}},
             "",
             "4bit",
         ),
@@ -78,7 +79,7 @@ def test_what_is_not_known_is_left_out_and_nothing_is_null() -> None:
 
 
 def test_what_clients_look_for() -> None:
-    known = manifest(max_tokens=512, dimensions=384, dtype="F32", weights_bytes=400)
+    known = manifest(max_tokens=512, dimensions=384, dtype="float32", weights_bytes=400)
     info = facts.model_info(InstalledModel(known, Path("tiny")))
 
     assert info["bert.context_length"] == 512

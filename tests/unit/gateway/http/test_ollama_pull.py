@@ -58,6 +58,7 @@ async def test_the_lines_are_ollamas(gateway: Gateway, runs: Runs) -> None:
         JobEvent(status="downloading", detail="config.json", total=5, completed=5),
         JobEvent(status="downloading", digest=DIGEST, detail="x", total=9, completed=0, rate=3),
         JobEvent(status="downloading", digest=DIGEST, detail="x", total=9, completed=9),
+        JobEvent(status="verifying", detail="config.json", total=9, completed=5),
         JobEvent(status="verifying", detail="loading the model"),
         JobEvent(status="quantizing"),
     ):
@@ -70,7 +71,8 @@ async def test_the_lines_are_ollamas(gateway: Gateway, runs: Runs) -> None:
         {"status": "pulling config.json", "total": 5, "completed": 5},
         {"status": "pulling ab12cd34ef56", "digest": DIGEST, "total": 9, "completed": 0},
         {"status": "pulling ab12cd34ef56", "digest": DIGEST, "total": 9, "completed": 9},
-        {"status": "verifying loading the model"},
+        {"status": "verifying", "total": 9, "completed": 5},
+        {"status": "verifying: loading the model"},
         {"status": "quantizing"},
         {"status": "success"},
     ]
