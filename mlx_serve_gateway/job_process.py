@@ -106,7 +106,7 @@ def _last_event(said: JobEvent | None, exit_code: int, is_stopped: bool) -> JobE
         return said
     if is_stopped:
         return JobEvent(
-            error="the server is shutting down; what was fetched is kept for the next time",
+            error="the server is shutting down; ask for it again later",
             code=ErrorCode.SHUTTING_DOWN,
         )
     if said is not None and said.error is not None and exit_code in (0, 1):

@@ -69,8 +69,7 @@ def sweep(models_dir: Path) -> None:
 
 def _age_s(path: Path) -> float:
     """Since anything in it was written to."""
-    written_ns = max(_found(each).st_mtime_ns for each in (path, *path.rglob("*")))
-    return (time_ns() - written_ns) / 1e9
+    return time_ns() / 1e9 - max(_found(each).st_mtime for each in (path, *path.rglob("*")))
 
 
 def _size(path: Path) -> int:

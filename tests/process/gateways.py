@@ -152,11 +152,7 @@ class Gateway:
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def sentinel(self) -> psutil.Process:
-        (found,) = [
-            child
-            for child in psutil.Process(self.pid).children()
-            if child.status() != psutil.STATUS_ZOMBIE and child.cmdline()[:1] == ["/bin/sh"]
-        ]
+        (found,) = filter(_is_shell, psutil.Process(self.pid).children())
         return found
 
     def sockets(self) -> list[Path]:
@@ -224,6 +220,13 @@ class Gateway:
         assert worker is not None
         pid: int = worker["pid"]
         return pid
+
+
+def _is_shell(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[:1] == ["/bin/sh"]
+    except psutil.Error:
+        return False
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -54,14 +54,16 @@ async def test_slow_progress_is_progress(rig: WorkerRig, store: ModelStore) -> N
 
 
 async def test_an_idle_worker_is_not_hung(rig: WorkerRig, store: ModelStore) -> None:
-    batch_s = 0.3
+    batch_s = 0.5
     worker = rig.start(store.add("m"), batch_s=batch_s)
     await worker.ready()
     await worker.compute("a")
-    # Whatever was armed for this batch goes off while there is nothing to do ...
-    await asyncio.sleep(2 * batch_s)
-    # ... and the next batch has all of its time, whenever the last answer was.
-    await worker.compute("__sleep:0.2__")
+    # Whatever was armed for this batch goes off during the next one, which has all of its time ...
+    await asyncio.sleep(0.8 * batch_s)
+    await worker.compute("__sleep:0.3__")
+    # ... or while there is nothing to do at all.
+    await asyncio.sleep(1.5 * batch_s)
+    await worker.compute("b")
 
     worker.handle.request_stop(StopReason.EVICTED)
     assert (await worker.ended()).exit_code == 0

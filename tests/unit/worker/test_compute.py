@@ -33,6 +33,7 @@ class ScriptedBackend:
 
     def __init__(self) -> None:
         self.passes: list[list[str]] = []
+        self.tokenized: list[str] = []
 
     def load(self) -> None:
         pass
@@ -43,6 +44,7 @@ class ScriptedBackend:
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
         assert isinstance(part, Embed | Rerank)
         texts = part.texts if isinstance(part, Embed) else part.documents
+        self.tokenized += texts
         return [self._prepared(text, isinstance(part, Rerank)) for text in texts]
 
     def _prepared(self, text: str, is_rerank: bool) -> Prepared | ServeError:
@@ -179,10 +181,11 @@ def test_what_can_be_computed_together_is_computed_once() -> None:
     assert sum("good" in texts for texts in run.backend.passes) == 1
 
 
-def test_a_cancelled_input_is_not_computed() -> None:
+def test_a_cancelled_input_is_neither_tokenized_nor_computed() -> None:
     run = Run(embed({1: "good", 2: "gone"}), cancelled=[2])
 
     assert run.rejected() == {2: ErrorCode.CANCELLED}
+    assert run.backend.tokenized == ["good"]
     assert run.backend.passes == [["good"]]
 
 
