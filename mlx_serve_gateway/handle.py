@@ -129,10 +129,10 @@ class WorkerHandle:
         output = Output(self.model.name, self._host.now)
         resources.callback(output.close)
         resources.callback(output.close_write_end)
-        lifeline, secret = os.pipe()
-        resources.callback(os.close, secret)
         self._channel = Channel(self._host.context, self._host.run_dir, self._on_frame)
         resources.callback(self._channel.close)
+        lifeline, secret = os.pipe()
+        resources.callback(os.close, secret)
         try:
             os.write(secret, self._channel.token)
             self._child = Child(
@@ -225,9 +225,9 @@ class WorkerHandle:
     # --- the wire --------------------------------------------------------------------------------
 
     def _send(self, message: Batch | Cancel | Drain) -> None:
-        if not self._channel.send(encode(message)):
-            # Its queue holds 64 frames and we never have more than a few out.
-            self._on_fault(Failure.HUNG)
+        # Refused when the process has died, which its exit tells, or has long not read, which its
+        # missing progress tells.
+        self._channel.send(encode(message))
 
     def _on_frame(self, frame: memoryview) -> None:
         try:

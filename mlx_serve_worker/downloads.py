@@ -1,11 +1,12 @@
 """The folders of unfinished downloads: one for each repository at one commit, kept for a while.
 
 Invariants: whoever works in a folder holds the lock of its key; what nobody has touched for
-``KEPT_S`` is removed by the next pull, and nothing that somebody works in.
+``KEPT_S``, or needs any more, is removed by the next pull, and nothing that somebody works in.
 """
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from time import time_ns
 from typing import NamedTuple
@@ -58,12 +59,12 @@ def folder(models_dir: Path, key: str) -> Folder:
     return Folder(models_dir / _DOWNLOADS / key)
 
 
-def sweep(models_dir: Path) -> None:
-    """Remove what nobody has come back to."""
+def sweep(models_dir: Path, of_use: Callable[[str], bool]) -> None:
+    """Remove what nobody has come back to, or will: ``of_use`` is told the key of each."""
     for path in (models_dir / _DOWNLOADS).glob("*"):
-        if _age_s(path) > KEPT_S:
+        if _age_s(path) > KEPT_S or not of_use(path.name):
             with abandoned(models_dir, path.name) as is_abandoned:
-                if is_abandoned and _age_s(path) > KEPT_S:
+                if is_abandoned and (_age_s(path) > KEPT_S or not of_use(path.name)):
                     Folder(path).remove()
 
 

@@ -37,12 +37,16 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Record).decode
 
 
+def key_of(work: str) -> str:
+    return hashlib.sha256(work.encode()).hexdigest()[:32]
+
+
 class Flight:
     """A context manager: entering it waits until this process leads, or another is done."""
 
     def __init__(self, models_dir: Path, work: str, terms: str, report: Report) -> None:
         """``terms`` are what this process wants that others at the same work may not want."""
-        self.key = hashlib.sha256(work.encode()).hexdigest()[:32]
+        self.key = key_of(work)
         self._path = models_dir / _LOCKS / self.key
         self._terms = terms
         self._report = report

@@ -139,6 +139,7 @@ class _Inspector:
         quantization = quantize(found.model, config, files, found.parameter_name)
         located = weights.locate(found.model, files, found.parameter_name)
         self._note_unused(located)
+        settings, settings_file, prompts, default_prompt = found.saved
         manifest = self._manifest(
             ModelKind.RERANKER,
             architecture,
@@ -147,16 +148,16 @@ class _Inspector:
             backend="reranker",
             head=found.head,
             max_tokens=self._max_tokens(
-                _positions(found.encoder, found.settings.max_seq_length),
-                found.settings.max_seq_length,
-                found.settings_file,
+                _positions(found.encoder, settings.max_seq_length),
+                settings.max_seq_length,
+                settings_file,
                 **found.limits,
             ),
-            lower_case=found.settings.do_lower_case,
-            prompts=found.prompts,
-            default_prompt=found.default_prompt,
+            lower_case=settings.do_lower_case,
+            prompts=prompts,
+            default_prompt=default_prompt,
         )
-        return Inspection(manifest, self._files(found.files, found.settings_file))
+        return Inspection(manifest, self._files(found.files, settings_file))
 
     def _code(self, architecture: str, config: dict[str, Any]) -> architectures.Found:
         found = architectures.choose(architecture, self._origin.custom_models)

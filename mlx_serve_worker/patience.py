@@ -1,7 +1,7 @@
 """How long a download puts up with a network that fails.
 
-Invariants: every wait is bounded; whatever the other side does, a download that receives nothing
-for ``stall_s`` ends with an error.
+Invariants: every wait is bounded; a download that has received next to nothing and waited for
+``stall_s`` ends with an error, in however many connections that was.
 """
 
 from collections.abc import Callable
@@ -59,6 +59,7 @@ class Attempts:
         self._wait = wait
         self._failures = 0
         self._received = 0
+        self._dead_s = 0.0
         self._has_connected = False
         self._moved_at = clock()
 
@@ -68,6 +69,7 @@ class Attempts:
         self._received += received_bytes
         if self._received >= _FORGIVEN_BYTES:
             self._received = self._failures = 0
+            self._dead_s = 0.0
 
     def failed(self, trouble: Trouble) -> None:
         """Wait as long as there is reason to, or raise what the person is told."""
@@ -75,8 +77,8 @@ class Attempts:
         if trouble.is_unreachable and not self._has_connected:
             # Most likely there is no network at all.
             delays = delays[:1]
-        is_stalled = self._clock() - self._moved_at >= self._patience.stall_s
-        if self._failures >= len(delays) or is_stalled:
+        self._dead_s += self._clock() - self._moved_at
+        if self._failures >= len(delays) or self._dead_s >= self._patience.stall_s:
             raise _given_up(trouble)
         if (asked_s := trouble.retry_after_s) is None:
             self._wait(delays[self._failures] * uniform(0.8, 1.2))
@@ -84,7 +86,7 @@ class Attempts:
             raise _given_up(trouble, f"; it asks to come back in {asked_s:.0f} s")
         else:
             self._wait(asked_s)
-            self._moved_at = self._clock()
+        self._moved_at = self._clock()
         self._failures += 1
         self._received = 0
 

@@ -5,22 +5,29 @@ files are read by a process that has no secrets; what can be continued later is 
 everything else is removed.
 """
 
+import contextlib
 import errno
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
-from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.models import (
+    InstalledModel,
+    Manifest,
+    ManifestError,
+    ModelKind,
+    read_manifest,
+)
 from mlx_serve_common.names import check_name
 from mlx_serve_common.store import Store, name_taken
 from mlx_serve_worker import downloads
 from mlx_serve_worker.confined import run_confined
 from mlx_serve_worker.download import Source
-from mlx_serve_worker.flight import Flight
+from mlx_serve_worker.flight import Flight, key_of
 from mlx_serve_worker.gathering import Gathering
 from mlx_serve_worker.hub import Hub
 from mlx_serve_worker.listing import Listing
@@ -70,12 +77,12 @@ class Wish(NamedTuple):
 def pull(store: Store, wish: Wish, report: Report, patience: Patience) -> JobEvent:
     """The last event: of the model that is installed in the end."""
     report(JobEvent(status="resolving", detail=wish.repo))
-    downloads.sweep(store.models_dir)
+    _sweep(store)
     if (installed := _installed(store, wish)) is not None:
         return installed
     hub = Hub(patience)
     listing = hub.listing(wish.repo, wish.revision)
-    work = f"{listing.repo.lower()}@{listing.commit}"
+    work = _work(listing.repo, listing.commit)
     terms = repr((wish.installed_name, wish.kind, wish.replace))
     with Flight(store.models_dir, work, terms, report) as flight:
         if flight.success is not None:
@@ -121,7 +128,7 @@ class _Pull:
                 self._folder.remove()
 
     def _gather(self) -> None:
-        work = f"{self._listing.repo}@{self._listing.commit}"
+        work = _work(self._listing.repo, self._listing.commit)
         digest = f"sha256:{hashlib.sha256(work.encode()).hexdigest()}"
         meter = Meter(self._flight.tell, digest)
         Gathering(self._source, self._folder, meter).gather(self._appraise)
@@ -169,6 +176,26 @@ class _Pull:
     @property
     def _listing(self) -> Listing:
         return self._source.listing
+
+
+def _work(repo: str, commit: str) -> str:
+    return f"{repo.lower()}@{commit}"
+
+
+def _sweep(store: Store) -> None:
+    done = {
+        key_of(_work(manifest.source, manifest.revision))
+        for manifest in _manifests(store.models_dir)
+        if manifest.source is not None and manifest.revision is not None
+    }
+    # Killed between publishing and cleaning up, a pull leaves what it has installed.
+    downloads.sweep(store.models_dir, lambda key: key not in done)
+
+
+def _manifests(models_dir: Path) -> Iterator[Manifest]:
+    for folder in models_dir.glob("[!.]*"):
+        with contextlib.suppress(ManifestError):
+            yield read_manifest(folder)
 
 
 def _installed(store: Store, wish: Wish, commit: str | None = None) -> JobEvent | None:

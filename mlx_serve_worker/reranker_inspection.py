@@ -20,6 +20,7 @@ from mlx_serve_worker.repository import Repository, unfit
 from mlx_serve_worker.tokenizer_classes import tokenizer_class
 from mlx_serve_worker.tokenizer_file import TOKENIZER_FILE, read_tokenizer
 from mlx_serve_worker.transformer_settings import (
+    Task,
     TransformerSettings,
     read_prompts,
     read_transformer_settings,
@@ -33,6 +34,15 @@ _TOKENIZER_CONFIG = "tokenizer_config.json"
 _TEMPLATE_FILE = "chat_template.jinja"
 
 
+class Saved(NamedTuple):
+    """What sentence-transformers has written down besides; it reads it through modules.json."""
+
+    settings: TransformerSettings
+    settings_file: str
+    prompts: dict[str, str]
+    default_prompt: str | None
+
+
 class Reranker(NamedTuple):
     """What a manifest needs to know, and a model to find the weights of."""
 
@@ -42,10 +52,7 @@ class Reranker(NamedTuple):
     head: Head
     limits: dict[str, int]
     """Other bounds of its inputs than positions, by who sets them."""
-    settings: TransformerSettings
-    settings_file: str
-    prompts: dict[str, str]
-    default_prompt: str | None
+    saved: Saved
     files: list[str]
 
 
@@ -70,6 +77,13 @@ def read_reranker(
     raise unfit(f"config.json: {name or 'a model without architectures'} has no head for scores")
 
 
+def _saved(repository: Repository, folder: str, task: Task, decided: dict[str, str]) -> Saved:
+    if not repository.has(MODULES_FILE):
+        return Saved(TransformerSettings(), "", {}, None)
+    settings, settings_file = read_transformer_settings(repository, folder, task)
+    return Saved(settings, settings_file, *read_prompts(repository, decided))
+
+
 # --- cross-encoders ------------------------------------------------------------------------------
 
 
@@ -78,12 +92,7 @@ def _cross_encoder(
 ) -> Reranker:
     if later := later_modules(repository):
         raise unfit(f"{MODULES_FILE} has {later[0][0]} after the classifier: not supported")
-    settings, settings_file = TransformerSettings(), ""
-    if repository.has(MODULES_FILE):
-        settings, settings_file = read_transformer_settings(
-            repository, folder, "sequence-classification"
-        )
-    prompts, default_prompt = read_prompts(repository, decided)
+    saved = _saved(repository, folder, "sequence-classification", decided)
     labels = _labels(config, decided)
     model = ClassificationModel(str(config.get("model_type")), config, labels)
     return Reranker(
@@ -92,10 +101,7 @@ def _cross_encoder(
         encoder=model.encoder,
         head=Classifier(labels, _reads_types(repository, folder, config, decided)),
         limits={},
-        settings=settings,
-        settings_file=settings_file,
-        prompts=prompts,
-        default_prompt=default_prompt,
+        saved=saved,
         files=[],
     )
 
@@ -140,16 +146,13 @@ def _judge(
             f"config.json: language models of type {config.get('model_type')!r} cannot be served as"
             " rerankers; Qwen3-Reranker can"
         )
-    settings, settings_file = TransformerSettings(), ""
-    if repository.has(MODULES_FILE):
-        settings, settings_file = read_transformer_settings(repository, folder, "text-generation")
-        template = _template(repository, folder)
-        if template and SYSTEM not in template:
-            raise unfit("the chat template does not ask the question of Qwen3-Reranker")
-    prompts, default_prompt = read_prompts(repository, decided)
+    saved = _saved(repository, folder, "text-generation", decided)
+    template = _template(repository, folder) if repository.has(MODULES_FILE) else ""
+    if template and SYSTEM not in template:
+        raise unfit("the chat template does not ask the question of Qwen3-Reranker")
     model = JudgeModel(config)
     head, files = _answers(repository, folder)
-    if instruction := prompts.get(default_prompt or ""):
+    if instruction := saved.prompts.get(saved.default_prompt or ""):
         decided["instruction"] = "the default prompt"
     else:
         decided["instruction"] = "the model card"
@@ -160,10 +163,7 @@ def _judge(
         encoder=model.decoder,
         head=YesOrNo(*head, instruction or INSTRUCTION),
         limits={"the model card": MAX_TOKENS},
-        settings=settings,
-        settings_file=settings_file,
-        prompts={},
-        default_prompt=None,
+        saved=saved._replace(prompts={}, default_prompt=None),
         files=files,
     )
 

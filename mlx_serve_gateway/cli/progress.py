@@ -77,7 +77,7 @@ def _bar() -> Iterator[Draw]:
             elif event.status is not None:
                 bar.update(
                     task,
-                    description=_fitting(stage_text(event)),
+                    description=fitting(stage_text(event)),
                     total=event.total,
                     completed=event.completed or 0,
                     amount=_amount(event) + _speed(event),
@@ -91,7 +91,7 @@ def stage_text(event: JobEvent) -> str:
     return escape(f"{event.status} {subject}".rstrip())
 
 
-def _fitting(text: str) -> str:
+def fitting(text: str) -> str:
     """Leaves room for a bar and the amounts in 80 columns; the end of a file's name tells most."""
     if len(text) <= _LONGEST_STAGE:
         return text

@@ -242,7 +242,10 @@ _RENAMED = (
     (".output.dense.", ".contract."),
     (".output.LayerNorm.", ".output_norm."),
 )
-_UNUSED = ("pooler.", "classifier.", "cls.", "lm_predictions.", "mask_predictions.")
+_UNUSED = (
+    "classifier.", "cls.", "embeddings.position_ids", "lm_predictions.", "mask_predictions.",
+    "pooler.",
+)  # fmt: skip
 
 
 def parameter_name(name: str) -> str | None:

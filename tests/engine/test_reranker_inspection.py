@@ -174,7 +174,11 @@ def test_setting_that_would_change_scores_is_refused(changes: dict[str, Any], sa
 def test_settings_count_only_beside_modules(bert: Path) -> None:
     # The reference reads them through modules.json alone.
     (bert / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
-    assert found(bert).max_tokens == tiny_rerankers.MAX_TOKENS
+    prompts = {"prompts": {"query": "q: "}, "default_prompt_name": "query"}
+    (bert / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    manifest = found(bert)
+    assert manifest.max_tokens == tiny_rerankers.MAX_TOKENS
+    assert (manifest.prompts, manifest.default_prompt) == ({}, None)
 
 
 # --- what a person says about a model ------------------------------------------------------------

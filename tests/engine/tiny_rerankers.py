@@ -184,7 +184,8 @@ LAYOUTS: dict[str, Layout] = {
         "deberta-v2", tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast"}
     ),
     "deberta-v2-tanh": Layout(
-        "deberta-v2", config={"pooler_hidden_act": "tanh", "norm_rel_ebd": "none"}
+        "deberta-v2",
+        config={"pooler_hidden_act": "tanh", "norm_rel_ebd": "none", "pos_att_type": "p2c|c2p"},
     ),
 }
 

@@ -27,7 +27,7 @@ async def rig(short_dir: Path) -> AsyncIterator[WorkerRig]:
     """Starts workers; sockets and descriptors have to be gone when they are."""
     me = psutil.Process()
     rig = WorkerRig(short_dir)
-    rig.open()
+    await rig.open()
     try:
         before = me.num_fds()
         yield rig

@@ -122,13 +122,13 @@ def test_requests_about_as_far_apart_as_a_model_lives(short_dir: Path, store: Mo
     config = Config(cache=CacheConfig(ttl_seconds=ttl_s))
     with Gateway(short_dir, store, config) as gateway:
         gateway.assert_serves("m")
-        for number in range(20):
+        for number in range(12):
             # From a little too early to a little too late, and so the very moment as well.
-            sleep(ttl_s + (number - 10) * 0.002)
+            sleep(ttl_s + (number - 6) * 0.003)
             gateway.assert_serves("m")
         loads = gateway.log().count("loaded m")
 
-        assert 2 <= loads <= 21
+        assert 2 <= loads <= 13
         assert gateway.log().count("idle for longer") >= 1
         until(lambda: not gateway.processes(), what="the end of the idle worker")
         assert gateway.detail()["workers"] == []

@@ -77,5 +77,4 @@ async def test_work_for_a_dead_worker_does_no_harm(rig: WorkerRig, store: ModelS
         worker.submit(str(number))
         worker.handle.cancel([number])
 
-    report = await worker.ended(2)
-    assert isinstance(report.reason, Failure)
+    assert await worker.ended(2) == ExitReport(Failure.CRASHED, exit_code=-signal.SIGKILL)

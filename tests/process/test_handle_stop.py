@@ -104,12 +104,13 @@ async def test_a_worker_that_does_not_finish_is_killed_at_its_deadline(
 async def test_a_crash_while_leaving_is_still_a_leaving(rig: WorkerRig, store: ModelStore) -> None:
     worker = rig.start(store.add("m"))
     await worker.ready()
-    worker.submit("__sleep:0.1__ __crash__")
+    worker.process.suspend()
+    worker.submit("__crash__")
     worker.handle.request_stop(StopReason.EVICTED)
     await async_until(lambda: worker.handle.state is WorkerState.DRAINING)
-    report = await worker.ended()
+    worker.process.resume()
 
-    assert report.reason is StopReason.EVICTED
+    assert (await worker.ended()) == ExitReport(StopReason.EVICTED, exit_code=-signal.SIGSEGV)
 
 
 async def test_cancelling_its_life_ends_the_process(rig: WorkerRig, store: ModelStore) -> None:

@@ -119,10 +119,15 @@ class WorkerRig:
         self.sentinel = Sentinel()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
 
-    def open(self) -> None:
+    async def open(self) -> None:
         self.sentinel.start()
-        # ZeroMQ opens descriptors of its own with the first socket.
+        # ZeroMQ opens descriptors of its own with the first socket, and closes that socket's on
+        # another thread: whoever counts has to wait until both are done.
         self._context.socket(zmq.DEALER).close()
+        counts: list[int] = []
+        while len(counts) < 10 or len(set(counts[-10:])) > 1:
+            counts.append(psutil.Process().num_fds())
+            await asyncio.sleep(0.005)
 
     async def close(self) -> None:
         await self.sentinel.stop()

@@ -1,7 +1,7 @@
 import pytest
 
 from mlx_serve_common.events import JobEvent
-from mlx_serve_gateway.cli.progress import progress
+from mlx_serve_gateway.cli.progress import fitting, progress, stage_text
 
 
 def test_lines_for_stages_and_tenths(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +32,34 @@ def test_nothing_is_drawn_beside_json(capsys: pytest.CaptureFixture[str]) -> Non
     with progress(quiet=True) as draw:
         draw(JobEvent(status="success"))
     assert capsys.readouterr() == ("", "")
+
+
+def test_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(quiet=False) as draw:
+        for completed in (50_000_000, 100_000_000):
+            draw(
+                JobEvent(
+                    status="downloading", total=100_000_000, completed=completed, rate=1_000_000
+                )
+            )
+    assert capsys.readouterr().err.splitlines() == [
+        "downloading 50% (50 MB/100 MB 1.0 MB/s 50s)",
+        "downloading 100% (100 MB/100 MB 1.0 MB/s)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("detail", "expected"),
+    [
+        ("model.safetensors", "downloading model.safetensors"),
+        ("x" * 30, "downloading " + "x" * 30),
+        (
+            "0_Transformer/model-00001-of-00004.safetensors",
+            "downloading …el-00001-of-00004.safetensors",
+        ),
+    ],
+)
+def test_long_names_leave_room(detail: str, expected: str) -> None:
+    found = fitting(stage_text(JobEvent(status="downloading", detail=detail)))
+    assert found == expected
+    assert len(found) <= 42

@@ -108,6 +108,15 @@ async def test_a_load_that_nobody_waits_for_is_broken_off(
         await retirement.finish()
 
 
+async def test_a_load_that_has_just_been_admitted_does_not_begin(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        pool.preload(A)
+        async with pool.retire(A, LONG_S):
+            assert workers.launched == []
+
+
 async def test_one_that_waits_for_room_is_served_first(
     workers: FakeWorkers, clock: FakeClock
 ) -> None:
