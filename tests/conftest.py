@@ -1,5 +1,6 @@
 """What tests of every kind share."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,15 @@ import pytest
 
 from tests.clock import FakeClock
 from tests.store import ModelStore
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a worker's code sets for its own process must not reach the processes of later tests."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

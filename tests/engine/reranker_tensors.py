@@ -12,6 +12,7 @@ Json = dict[str, Any]
 
 _PREFIXES = {
     "bert": "bert.",
+    "camembert": "roberta.",
     "deberta-v2": "deberta.",
     "distilbert": "distilbert.",
     "modernbert": "model.",
@@ -22,6 +23,7 @@ _PREFIXES = {
 # What the layer before the last is called, and the last.
 _HEADS = {
     "bert": ("bert.pooler.dense", "classifier"),
+    "camembert": ("classifier.dense", "classifier.out_proj"),
     "deberta-v2": ("pooler.dense", "classifier"),
     "distilbert": ("pre_classifier", "classifier"),
     "modernbert": ("head.dense", "classifier"),

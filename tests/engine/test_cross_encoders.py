@@ -91,6 +91,11 @@ SAME = {
     "bert-saved": "bert",
     "bert-typed-as-it-is": "bert",
     "bert-no-types-as-it-is": "bert-untyped",
+    # The same model by another name.
+    "camembert": "xlm-roberta",
+    "camembert-two-labels": "xlm-roberta-two-labels",
+    "camembert-fp16": "xlm-roberta-fp16",
+    "camembert-bf16": "xlm-roberta-bf16",
 }
 
 

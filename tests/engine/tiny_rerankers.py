@@ -55,6 +55,7 @@ _ROBERTA = {
 }
 _CONFIGS: dict[str, Json] = {
     "bert": {**_COMMON, "hidden_act": "gelu", "type_vocab_size": 2},
+    "camembert": _ROBERTA,
     "deberta-v2": {
         **_COMMON,
         "hidden_act": "gelu",
@@ -100,6 +101,7 @@ _CONFIGS: dict[str, Json] = {
 }
 _CLASSES = {
     "bert": "Bert",
+    "camembert": "Camembert",
     "deberta-v2": "DebertaV2",
     "distilbert": "DistilBert",
     "modernbert": "ModernBert",
