@@ -5,12 +5,21 @@ costs a descriptor for ``keep_alive_timeout``, so a client that makes a connecti
 us out of descriptors within minutes. It has no setting for this and no place to hook in.
 """
 
+import asyncio
+from contextlib import suppress
+
 import hypercorn.asyncio.run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, Event, Updated
 
 
 class Connection(TCPServer):
+    async def run(self) -> None:
+        # The stop cuts off who is still sending. Python 3.11's streams take a task that ends
+        # cancelled for an error, and log it with a traceback.
+        with suppress(asyncio.CancelledError):
+            await super().run()
+
     async def _read_data(self) -> None:
         await super()._read_data()
         # The client has said its last word: nothing can follow that is worth waiting for.

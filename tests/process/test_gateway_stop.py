@@ -166,7 +166,6 @@ def test_clients_that_do_nothing_do_not_hold_it_up(short_dir: Path, store: Model
         assert monotonic() - started < 0.5 + 2 + 1
         for client in (silent, in_a_header, never_reading):
             client.leave()
-        gateway.forgive_log()
 
 
 def test_half_a_body_does_not_hold_it_up_forever(short_dir: Path, store: ModelStore) -> None:
@@ -182,7 +181,6 @@ def test_half_a_body_does_not_hold_it_up_forever(short_dir: Path, store: ModelSt
         assert gateway.wait(10) == 0
         assert monotonic() - started < 0.5 + 2 + 1
         client.leave()
-        gateway.forgive_log()
 
 
 def test_a_load_does_not_hold_it_up(short_dir: Path, store: ModelStore) -> None:
