@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -37,10 +38,32 @@ class Pulling:
 
     def end(self) -> list[JobEvent]:
         code = self.job.wait(50)
+        self.close()
+        return checked(b"".join(self.lines), code)
+
+    def close(self) -> None:
+        self.job.wait()
         self._reader.join()
         assert self.job.stdout is not None
         self.job.stdout.close()
-        return checked(b"".join(self.lines), code)
+
+
+Start = Callable[..., Pulling]
+
+
+@pytest.fixture
+def start(home: Home) -> Iterator[Start]:
+    """Starts a pull; none of them is left running."""
+    started: list[Pulling] = []
+
+    def start(*more: str) -> Pulling:
+        started.append(Pulling(home.start(*more)))
+        return started[-1]
+
+    yield start
+    for pulling in started:
+        pulling.job.kill()
+        pulling.close()
 
 
 class Flock:
@@ -49,6 +72,7 @@ class Flock:
     def __init__(
         self,
         home: Home,
+        start: Start,
         followers: int,
         *,
         terms: tuple[str, ...] = (),
@@ -58,9 +82,9 @@ class Flock:
         home.hub.faults[WEIGHTS] = Fault(
             stall_after=HALF, go_on=self.go_on, wrong_bytes=wrong_bytes
         )
-        self.leader = Pulling(home.start())
+        self.leader = start()
         until(lambda: self.leader.has_said("downloading", WEIGHTS), 30, "the leader's download")
-        self.followers = [Pulling(home.start(*terms)) for _ in range(followers)]
+        self.followers = [start(*terms) for _ in range(followers)]
         until(
             lambda: all(each.has_said("downloading", WEIGHTS) for each in self.followers),
             30,
@@ -72,12 +96,12 @@ def asked_for_weights(home: Home) -> int:
     return sum(WEIGHTS in request.query for request in home.hub.asked("cdn"))
 
 
-def test_six_pulls_fetch_the_bytes_once(home: Home) -> None:
-    flock = Flock(home, followers=5)
+def test_six_pulls_fetch_the_bytes_once(home: Home, start: Start) -> None:
+    flock = Flock(home, start, followers=5)
     flock.go_on.set()
     for pulling in (flock.leader, *flock.followers):
         assert pulling.end()[-1] == JobEvent(status="success", model="tiny")
-        assert pulling.has_said("verifying")
+    assert flock.leader.has_said("verifying")
     for follower in flock.followers:
         assert follower.has_said("resolving", "following")
     assert home.hub.file_bytes() == sum(map(len, home.hub.repositories[REPO].content().values()))
@@ -86,16 +110,18 @@ def test_six_pulls_fetch_the_bytes_once(home: Home) -> None:
     home.assert_nothing_left()
 
 
-def test_pulls_at_the_very_same_time(home: Home) -> None:
-    for pulling in [Pulling(home.start()) for _ in range(6)]:
+def test_pulls_at_the_very_same_time(home: Home, start: Start) -> None:
+    for pulling in [start() for _ in range(6)]:
         assert pulling.end()[-1].model == "tiny"
     assert home.hub.file_bytes() == sum(map(len, home.hub.repositories[REPO].content().values()))
     home.assert_nothing_left()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
-def test_follower_takes_over_from_a_leader_that_ends(signum: signal.Signals, home: Home) -> None:
-    flock = Flock(home, followers=3)
+def test_follower_takes_over_from_a_leader_that_ends(
+    signum: signal.Signals, home: Home, start: Start
+) -> None:
+    flock = Flock(home, start, followers=3)
     flock.leader.job.send_signal(signum)
     flock.leader.job.wait()
     until(lambda: asked_for_weights(home) == 2, 30, "another leader")
@@ -103,13 +129,12 @@ def test_follower_takes_over_from_a_leader_that_ends(signum: signal.Signals, hom
     for follower in flock.followers:
         assert follower.end()[-1].model == "tiny"
     assert asked_for_weights(home) == 2
-    flock.leader.job.communicate()
     home.assert_works()
     home.assert_nothing_left()
 
 
-def test_follower_can_leave(home: Home) -> None:
-    flock = Flock(home, followers=1)
+def test_follower_can_leave(home: Home, start: Start) -> None:
+    flock = Flock(home, start, followers=1)
     flock.followers[0].job.terminate()
     assert flock.followers[0].end()[-1].code is ErrorCode.CANCELLED
     flock.go_on.set()
@@ -117,8 +142,8 @@ def test_follower_can_leave(home: Home) -> None:
     home.assert_nothing_left()
 
 
-def test_what_the_leader_fails_of_is_not_tried_again(home: Home) -> None:
-    flock = Flock(home, followers=2, wrong_bytes=True)
+def test_what_the_leader_fails_of_is_not_tried_again(home: Home, start: Start) -> None:
+    flock = Flock(home, start, followers=2, wrong_bytes=True)
     asked = len(home.hub.requests)
     flock.go_on.set()
     errors = {pulling.end()[-1] for pulling in (flock.leader, *flock.followers)}
@@ -128,8 +153,8 @@ def test_what_the_leader_fails_of_is_not_tried_again(home: Home) -> None:
     assert len(home.hub.requests) - asked == 2
 
 
-def test_follower_that_wants_something_else_decides_for_itself(home: Home) -> None:
-    flock = Flock(home, followers=1, terms=("--type=reranker",))
+def test_follower_that_wants_something_else_decides_for_itself(home: Home, start: Start) -> None:
+    flock = Flock(home, start, followers=1, terms=("--type=reranker",))
     flock.go_on.set()
     assert flock.leader.end()[-1].model == "tiny"
     last = flock.followers[0].end()[-1]
@@ -137,8 +162,8 @@ def test_follower_that_wants_something_else_decides_for_itself(home: Home) -> No
     assert "is of type embedding" in (last.error or "")
 
 
-def test_follower_may_want_another_name(home: Home) -> None:
-    flock = Flock(home, followers=1, terms=("--name=other",))
+def test_follower_may_want_another_name(home: Home, start: Start) -> None:
+    flock = Flock(home, start, followers=1, terms=("--name=other",))
     flock.go_on.set()
     assert flock.leader.end()[-1].model == "tiny"
     assert flock.followers[0].end()[-1].model == "other"
