@@ -17,11 +17,13 @@ from mlx_serve_common.models import Manifest, ModelKind
 from mlx_serve_worker import architectures, weights
 from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.assembly import assemble
-from mlx_serve_worker.families import card_prompts, family, known_family
+from mlx_serve_worker.families import card_prompts, family
+from mlx_serve_worker.kinds import class_name, decide_kind
+from mlx_serve_worker.longest_input import longest_input
 from mlx_serve_worker.modules import MODULES_FILE, Modules, read_modules, transformer_folder
 from mlx_serve_worker.quantization import quantize
 from mlx_serve_worker.repository import Repository, unfit
-from mlx_serve_worker.reranker_inspection import judge_hint, read_reranker
+from mlx_serve_worker.reranker_inspection import read_reranker
 from mlx_serve_worker.tokenizer_file import TOKENIZER_FILE
 from mlx_serve_worker.tokenizer_settings import (
     SPECIAL_TOKENS,
@@ -114,9 +116,7 @@ class _Inspector:
             implementation=code.implementation,
             quantization=assembled.quantization,
             dimensions=modules.dimensions,
-            max_tokens=self._max_tokens(
-                _positions(encoder, settings.max_seq_length), settings.max_seq_length, settings_file
-            ),
+            max_tokens=self._max_tokens(encoder, (settings.max_seq_length, settings_file)),
             lower_case=settings.do_lower_case,
             pipeline=modules.steps,
             prompts=prompts,
@@ -148,10 +148,7 @@ class _Inspector:
             backend="reranker",
             head=found.head,
             max_tokens=self._max_tokens(
-                _positions(found.encoder, settings.max_seq_length),
-                settings.max_seq_length,
-                settings_file,
-                **found.limits,
+                found.encoder, (settings.max_seq_length, settings_file), **found.limits
             ),
             lower_case=settings.do_lower_case,
             prompts=prompts,
@@ -200,36 +197,14 @@ class _Inspector:
         return files
 
     def _kind(self, config: dict[str, Any]) -> ModelKind:
-        found, reason = _guess_kind(self._repository, config)
-        wanted = self._origin.kind
-        if found is ModelKind.CHAT and (hint := self._judge_hint()):
-            found, reason = ModelKind.RERANKER, hint
-        elif found is ModelKind.CHAT and (hint := self._embedding_hint(config)):
-            found, reason = ModelKind.EMBEDDING, hint
-        if wanted not in (None, found):
-            raise unfit(f"this is not of type {wanted}: {reason} makes it {found}")
+        names = (self._origin.source or "", self._origin.name)
+        found, reason = decide_kind(
+            self._repository, self._folder, config, names, self._origin.kind
+        )
         if found is ModelKind.CHAT:
             raise unfit(f"models of type {found} cannot be served by this version ({reason})")
         self._decided["kind"] = reason
         return found
-
-    def _judge_hint(self) -> str | None:
-        """Why a language model is to be used as a reranker, if it is."""
-        if self._origin.kind is ModelKind.RERANKER:
-            return "given at install time"
-        if self._origin.kind is None:
-            names = (self._origin.source or "", self._origin.name)
-            return judge_hint(self._repository, self._folder, names)
-        return None
-
-    def _embedding_hint(self, config: dict[str, Any]) -> str | None:
-        """Why a causal language model is to be used for its vectors, if it is."""
-        if not _class_name(config).endswith("ForCausalLM"):
-            return None
-        if self._origin.kind is ModelKind.EMBEDDING:
-            return "given at install time"
-        known = known_family(self._origin.source or "", self._origin.name)
-        return known.decided_by if known and self._origin.kind is None else None
 
     def _architecture(self, config: dict[str, Any]) -> str:
         model_type = config.get("model_type")
@@ -243,7 +218,7 @@ class _Inspector:
             modules = read_modules(self._repository, width)
             self._decided |= modules.decided
             return modules
-        is_causal = _class_name(config).endswith("ForCausalLM") and config.get("is_causal", True)
+        is_causal = class_name(config).endswith("ForCausalLM") and config.get("is_causal", True)
         found = family(self._origin.source or "", self._origin.name, is_causal=is_causal)
         self._decided["pooling"] = self._decided["normalize"] = found.decided_by
         return Modules(found.pipeline, width, [], {})
@@ -255,23 +230,11 @@ class _Inspector:
             self._decided |= {"prompts": reason} if prompts else {}
         return prompts, default
 
-    def _max_tokens(
-        self, positions: int, setting: int | None, settings_file: str, **others: int
-    ) -> int:
-        """As the reference: the setting wins over the tokenizer's; nothing exceeds positions."""
-        limits = {f"{self._path(_CONFIG)}: max_position_embeddings": positions, **others}
-        if setting is not None:
-            limits[f"{settings_file}: max_seq_length"] = setting
-        elif (stated := self._tokenizer_config().get("model_max_length")) is not None:
-            if not isinstance(stated, int | float) or not 0 < stated < math.inf:
-                raise unfit(f"{TOKENIZER_CONFIG} has an impossible model_max_length")
-            limits[f"{self._path(TOKENIZER_CONFIG)}: model_max_length"] = int(stated)
-        rule = min(limits, key=limits.__getitem__)
-        self._decided["max_tokens"] = rule
-        return limits[rule]
-
-    def _tokenizer_config(self) -> dict[str, Any]:
-        return self._repository.json(self._path(TOKENIZER_CONFIG)) or {}
+    def _max_tokens(self, encoder: Encoder, setting: tuple[int | None, str], **others: int) -> int:
+        limit, self._decided["max_tokens"] = longest_input(
+            self._repository, self._folder, encoder, setting, others
+        )
+        return limit
 
     def _files(self, of_modules: Sequence[str], settings_file: str) -> list[str]:
         repository = self._repository
@@ -288,36 +251,7 @@ class _Inspector:
         return sorted({name for name in candidates if name and repository.has(name)})
 
 
-def _guess_kind(repository: Repository, config: dict[str, Any]) -> tuple[ModelKind, str]:
-    saved = (repository.json(PROMPTS_FILE) or {}).get("model_type")
-    if saved is not None:
-        kinds = {"SentenceTransformer": ModelKind.EMBEDDING, "CrossEncoder": ModelKind.RERANKER}
-        if saved not in kinds:
-            raise unfit(f"models of type {str(saved)[:64]!r} are not supported")
-        return kinds[saved], f"{PROMPTS_FILE}: model_type"
-    if repository.has(MODULES_FILE):
-        return ModelKind.EMBEDDING, MODULES_FILE
-    name = _class_name(config)
-    if name.endswith("ForSequenceClassification"):
-        return ModelKind.RERANKER, f"config.json: {name}"
-    if name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
-        return ModelKind.CHAT, f"config.json: {name}"
-    return ModelKind.EMBEDDING, f"config.json: {name}" if name else "nothing says otherwise"
-
-
-def _class_name(config: dict[str, Any]) -> str:
-    """The class that config.json says its weights belong to, "" if it says none."""
-    named = config.get("architectures")
-    return str(named[0])[:80] if isinstance(named, list) and named else ""
-
-
 def _dtype(located: weights.Located) -> str:
     # Quantized values are packed into integers; what is left tells what is computed in.
     plain = [tensor for tensor in located.tensors.values() if tensor.dtype in _DTYPES]
     return _DTYPES[max(plain, key=lambda tensor: math.prod(tensor.shape)).dtype]
-
-
-def _positions(encoder: Encoder, setting: int | None) -> int:
-    """Where places are computed and not looked up, a setting may exceed what config.json says."""
-    declared = getattr(encoder, "declared_positions", encoder.positions)
-    return encoder.positions if setting is not None else min(declared, encoder.positions)

@@ -14,6 +14,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 
 # What has to arrive before earlier failures are forgotten.
 _FORGIVEN_BYTES = 1024**2
+_IMPRECISION_S = 0.001
 
 
 class Trouble(Exception):
@@ -78,7 +79,8 @@ class Attempts:
             # Most likely there is no network at all.
             delays = delays[:1]
         self._dead_s += self._clock() - self._moved_at
-        if self._failures >= len(delays) or self._dead_s >= self._patience.stall_s:
+        is_stalled = self._dead_s >= self._patience.stall_s - _IMPRECISION_S
+        if self._failures >= len(delays) or is_stalled:
             raise _given_up(trouble)
         if (asked_s := trouble.retry_after_s) is None:
             self._wait(delays[self._failures] * uniform(0.8, 1.2))

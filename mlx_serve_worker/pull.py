@@ -119,8 +119,10 @@ class _Pull:
             keep = error.code not in _NOT_KEPT
             raise
         except OSError as error:
-            keep = error.errno not in (errno.ENOSPC, errno.EDQUOT)
-            raise
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            keep = False
+            raise ServeError(ErrorCode.INSUFFICIENT_STORAGE, "the disk is full") from error
         finally:
             if keep:
                 self._folder.remove_if_empty()

@@ -5,7 +5,6 @@ each says to the other, to the other's place, or both; places are told by distan
 ones share a place. What the reference could do besides (convolution, other widths) is refused.
 """
 
-import math
 from typing import Annotated, Any
 
 import mlx.core as mx
@@ -24,6 +23,7 @@ from mlx_serve_worker.models.configuration import (
     read,
     unfit,
 )
+from mlx_serve_worker.models.deberta_places import Distances, Places
 
 _Span = Annotated[int, msgspec.Meta(le=2**16)]
 _TO_PLACE, _FROM_PLACE = "c2p", "p2c"
@@ -73,44 +73,6 @@ class DebertaConfig(msgspec.Struct, frozen=True):
     @property
     def norms_places(self) -> bool:
         return "layer_norm" in [part.strip() for part in self.norm_rel_ebd.lower().split("|")]
-
-
-class Places(nn.Module):
-    """The vectors of all distances, which the layers share."""
-
-    def __init__(self, config: DebertaConfig) -> None:
-        super().__init__()
-        self.table = nn.Embedding(2 * config.span, config.hidden_size)
-        if config.norms_places:
-            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self._buckets = config.position_buckets
-        self._reach = config.reach
-        self._span = config.span
-
-    def vectors(self) -> mx.array:
-        vectors = self.table(mx.arange(2 * self._span))
-        return self.norm(vectors) if "norm" in self else vectors
-
-    def between(self, length: int) -> mx.array:
-        """The place of each key (column) as each query (row) sees it."""
-        last = 2 * self._span - 1
-        places = [
-            min(max(bucket(distance, self._buckets, self._reach) + self._span, 0), last)
-            for distance in range(1 - length, length)
-        ]
-        at = mx.arange(length)
-        return mx.array(places)[at[:, None] - at[None, :] + (length - 1)]
-
-
-def bucket(distance: int, buckets: int, reach: int) -> int:
-    """The nearest distances for themselves, the others in ever wider ranges."""
-    middle = buckets // 2
-    far = abs(distance)
-    if buckets < 1 or far <= middle:
-        return distance
-    share = math.log(far / middle) / math.log((reach - 1) / middle)
-    place = math.ceil(share * (middle - 1)) + middle
-    return place if distance > 0 else -place
 
 
 class Attention(nn.Module):
@@ -206,7 +168,11 @@ class DebertaEncoder(nn.Module):
         self.token_types = config.type_vocab_size
         self.embeddings = Embeddings(config)
         if config.relative_attention:
-            self.places = Places(config)
+            self.places = Places(
+                config.hidden_size,
+                Distances(config.span, config.position_buckets, config.reach),
+                config.layer_norm_eps if config.norms_places else None,
+            )
         self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
 
     def __call__(

@@ -95,6 +95,11 @@ def all_pairs(
     ]
 
 
+def unshared(inputs: Sequence[Prepared]) -> list[Prepared]:
+    """To be computed whole, each by itself."""
+    return [msgspec.structs.replace(item, context=None) for item in inputs]
+
+
 def scores(backend: RerankerBackend, inputs: Sequence[Prepared]) -> list[Score]:
     outputs = backend.forward(inputs)
     found = [output for output in outputs if isinstance(output, Score)]
