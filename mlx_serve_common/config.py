@@ -174,6 +174,24 @@ class ChatConfig(Section, frozen=True):
     default_model: Annotated[
         Name | None, Meta(description="Model of a chat request that names none")
     ] = None
+    default_for_unknown: Annotated[
+        bool,
+        Meta(description="Use it as well for a name that is unknown; false answers 404"),
+    ] = False
+    max_sequences: Annotated[
+        Count, Meta(description="Most answers that one model generates at the same time")
+    ] = 32
+    prefill_tokens: Annotated[
+        Count | Literal["auto"],
+        Meta(
+            description="Most tokens of new prompts read between two steps of running answers:"
+            " auto or a number; less keeps streams smoother"
+        ),
+    ] = "auto"
+    spare: Annotated[
+        bool,
+        Meta(description="Keep a process ready, so that a chat model loads a second sooner"),
+    ] = True
     prompt_cache_bytes: Annotated[
         Annotated[int, Meta(ge=0, le=2**50)] | Literal["auto"],
         Meta(description="Memory for prompt reuse: auto, bytes, or a size like 2GB", extra=SIZE),

@@ -1,8 +1,10 @@
 """The messages between gateway and worker: one closed, typed union in each direction.
 
 Invariants: parallel arrays instead of lists of objects; every item id that is sent in a ``Batch``
-comes back exactly once, in a result or in ``Rejected``; a worker answers per micro-batch, so the
-ids of one batch may come back in several messages and in any order. There are no acknowledgements.
+is settled exactly once, by a result or by ``Rejected``; a worker answers per micro-batch, so the
+ids of one batch may come back in several messages and in any order. An answer that is generated
+comes in several ``Generated``, and its last delta, with ``finish``, settles it. There are no
+acknowledgements.
 """
 
 from collections.abc import Sequence, Sized
@@ -10,6 +12,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from mlx_serve_common.chat import Conversation, Delta, Prompt, Sampling
 from mlx_serve_common.errors import ErrorCode
 
 PROTOCOL = 1
@@ -83,7 +86,24 @@ class Detokenize(_Message, frozen=True, tag="detokenize"):
     """Leave out the tokens that stand for themselves."""
 
 
-Part = Embed | EmbedTokens | Rerank | Tokenize | Detokenize
+class TokenizeConversation(_Message, frozen=True, tag="tokenize_conversation"):
+    """One conversation, as the model would read it."""
+
+    ids: list[int]
+    conversations: list[Conversation]
+
+
+class Generate(_Message, frozen=True, tag="generate"):
+    """Answers to one prompt, each on its own."""
+
+    ids: list[int]
+    choices: list[int]
+    """Which of the request's answers each is."""
+    prompt: Prompt
+    sampling: Sampling
+
+
+Part = Embed | EmbedTokens | Rerank | Tokenize | Detokenize | TokenizeConversation | Generate
 """What one call adds to a batch."""
 
 
@@ -92,6 +112,8 @@ _PAYLOAD: dict[type, str] = {
     EmbedTokens: "tokens",
     Rerank: "documents",
     Tokenize: "texts",
+    TokenizeConversation: "conversations",
+    Generate: "choices",
 }
 
 P = TypeVar("P", bound=Part)
@@ -110,7 +132,10 @@ class Batch(_Message, frozen=True, tag="batch"):
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
-    """Drop these items if they are not computed yet; each still comes back, as ``cancelled``."""
+    """Drop these items if they are not computed yet, and end those that are being generated.
+
+    Each still comes back, as ``cancelled`` if not otherwise.
+    """
 
     ids: list[int]
 
@@ -199,12 +224,35 @@ class Detokenized(_Message, frozen=True, tag="detokenized"):
         _check_parallel(self.ids, self.texts)
 
 
+class Prefilled(_Message, frozen=True, tag="prefilled"):
+    """How much of their prompts has been read: settles nothing, but shows that work goes on."""
+
+    ids: list[int]
+    done: list[int]
+    total: list[int]
+
+    def __post_init__(self) -> None:
+        _check_parallel(self.ids, self.done, self.total)
+
+
+class Generated(_Message, frozen=True, tag="generated"):
+    """What the running answers have said since the last time."""
+
+    ids: list[int]
+    deltas: list[Delta]
+
+    def __post_init__(self) -> None:
+        _check_parallel(self.ids, self.deltas)
+
+
 class Rejected(_Message, frozen=True, tag="rejected"):
     """These items failed; the worker lives."""
 
     ids: list[int]
     code: ErrorCode
     message: str
+    param: str | None = None
+    """Which of the request's fields is to blame."""
 
 
 class Fatal(_Message, frozen=True, tag="fatal"):
@@ -215,22 +263,23 @@ class Fatal(_Message, frozen=True, tag="fatal"):
 
 
 Result = Embedded | Scored | Tokenized | Detokenized | Rejected
-FromWorker = Ready | Embedded | Scored | Tokenized | Detokenized | Rejected | Fatal
+"""Settles all of its ids."""
+Progress = Prefilled | Generated
+FromWorker = (
+    Ready | Embedded | Scored | Tokenized | Detokenized | Prefilled | Generated | Rejected | Fatal
+)
 
 
-# --- starting a worker ---------------------------------------------------------------------------
-
-
-class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The worker's only argument, as JSON: visible in ``ps``, easy to start by hand, no secret."""
-
-    model_path: str
-    socket: str
-    max_batch_items: int
-    max_batch_tokens: int | None = None
-    """Padded tokens of one forward pass; None lets the backend choose for its device."""
-    custom_models: str | None = None
-    """The folder of the person's own architectures."""
+def settled(message: Result | Progress) -> list[int]:
+    """The ids that need no further answer."""
+    match message:
+        case Prefilled():
+            return []
+        case Generated(ids, deltas):
+            pairs = zip(ids, deltas, strict=True)
+            return [id for id, delta in pairs if delta.finish is not None]
+        case _:
+            return message.ids
 
 
 _encoder = msgspec.msgpack.Encoder()

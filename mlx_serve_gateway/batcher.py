@@ -1,14 +1,17 @@
 """The queue of one model and the ledger of what its worker holds. Pure: no process, no clock.
 
 Natural batching: a worker holds one batch running and one ahead; while both are out, items gather.
+(A chat worker holds many batches of one item: its answers join and leave a batch of its own.)
 
 Invariants: every offered item is in exactly one place (queued, to be sent again, or in the worker)
 until it is settled or its call is cancelled. When a worker dies, every item it held may have killed
-it, for its last answers can be lost: each gets one try alone. What still waited here is no suspect.
+it, for its last answers can be lost: each gets one try alone, unless its answer has begun. What
+still waited here is no suspect.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,10 +24,21 @@ CREDIT = 2
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
+    credit: int = CREDIT
+    """Batches that the worker holds at a time."""
     queue_items: int = 4096
     queue_characters: int = 64 * 1024 * 1024
     batch_items: int = 128
     batch_characters: int = 128 * 1024
+
+
+class Recovered(NamedTuple):
+    """Items that a dead worker held and that are not sent again."""
+
+    killers: list[tuple[Call, int]]
+    """They were alone in it."""
+    lost: list[tuple[Call, int]]
+    """They were not, but part of their answer may be with the client already."""
 
 
 class Batcher:
@@ -98,7 +112,7 @@ class Batcher:
         """The next batch for the worker, unless it has enough or nothing waits."""
         # Who is tried alone has the worker to itself: an answer lost in the crash of what runs next
         # would make an innocent one the killer.
-        credit = 1 if self._suspected else CREDIT
+        credit = 1 if self._suspected else self._limits.credit
         if len(self._in_worker) >= credit:
             return None
         ids = list(self._next_ids())
@@ -116,28 +130,42 @@ class Batcher:
         self._suspected.difference_update(ids)
         return [self._calls.pop(id, None) for id in ids]
 
-    def take_back(self) -> None:
-        """The worker left through no fault of its items: send all of them again."""
-        self._requeue(batch for batch in self._in_worker)
-        self._in_worker.clear()
+    def callers(self, ids: Sequence[int]) -> list[Call | None]:
+        """Whose items these are, which the worker still holds."""
+        return [self._calls.get(id) for id in ids]
 
-    def recover(self) -> list[tuple[Call, int]]:
-        """The worker died. Returns the items that have now killed one while alone in it."""
+    def take_back(self) -> list[Call]:
+        """The worker left through no fault of its items: send them again.
+
+        Returns the calls that cannot be: part of their answer may be with the client already.
+        """
+        held = sorted(id for batch in self._in_worker for id in batch if id in self._calls)
+        self._in_worker.clear()
+        lost = [self._calls.pop(id) for id in held if not self._calls[id].is_repeatable]
+        again = [id for id in held if id in self._calls]
+        self._alone.extendleft(reversed([id for id in again if id in self._suspected]))
+        self._again.extendleft(reversed([id for id in again if id not in self._suspected]))
+        return lost
+
+    def recover(self) -> Recovered:
+        """The worker died: send again what it held, alone, and tell what is not."""
         held = sorted(id for batch in self._in_worker for id in batch)
         self._in_worker.clear()
-        killers: list[tuple[Call, int]] = []
+        recovered = Recovered([], [])
         for id in held:
             call = self._calls.get(id)
             if call is None:
                 continue
-            if id in self._suspected:
-                self._suspected.discard(id)
-                del self._calls[id]
-                killers.append((call, id - call.first_id))
-            else:
+            is_killer = id in self._suspected or (len(held) == 1 and not call.is_repeatable)
+            if call.is_repeatable and not is_killer:
                 self._suspected.add(id)
                 self._alone.append(id)
-        return killers
+                continue
+            self._suspected.discard(id)
+            del self._calls[id]
+            ended = recovered.killers if is_killer else recovered.lost
+            ended.append((call, id - call.first_id))
+        return recovered
 
     def drain_calls(self) -> list[Call]:
         """Empty everything; returns each call that still waited for an answer."""
@@ -188,8 +216,3 @@ class Batcher:
             by_call.setdefault(id(self._calls[item]), []).append(item)
         for items in by_call.values():
             yield self._calls[items[0]].part(items)
-
-    def _requeue(self, batches: Iterator[set[int]]) -> None:
-        known = sorted(id for batch in batches for id in batch if id in self._calls)
-        self._alone.extendleft(reversed([id for id in known if id in self._suspected]))
-        self._again.extendleft(reversed([id for id in known if id not in self._suspected]))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mlx_serve_common.chat import Conversation, Delta
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.wire import (
     Detokenize,
@@ -24,6 +25,7 @@ from mlx_serve_common.wire import (
     Result,
     Scored,
     Tokenize,
+    TokenizeConversation,
     Tokenized,
     Truncate,
     Vocabulary,
@@ -32,6 +34,9 @@ from mlx_serve_common.wire import (
 
 class Call:
     """What a batcher needs to know of a request; subclasses know the payload."""
+
+    is_repeatable = True
+    """Computing it again gives the same answer, and nobody has heard any of it."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -42,6 +47,8 @@ class Call:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.deadline: asyncio.TimerHandle | None = None
         self.compute_s = 0.0
+        self.moved_at = 0.0
+        """When the worker last told that it gets on with it."""
 
     def fail(self, error: ServeError) -> None:
         if not self.done.done():
@@ -53,6 +60,10 @@ class Call:
         self.remaining -= 1
         if self.remaining == 0 and not self.done.done():
             self.done.set_result(None)
+
+    def hear(self, id: int, delta: Delta) -> None:
+        """Take a piece of an item's answer."""
+        raise NotImplementedError
 
     def part(self, ids: Sequence[int]) -> Part:
         raise NotImplementedError
@@ -175,6 +186,28 @@ class TokenizeCall(Call):
         assert isinstance(result, Tokenized)
         self.tokens[index] = result.tokens[position]
         self.pieces[index] = result.pieces[position]
+
+
+class CountTokensCall(Call):
+    """A conversation to the token ids that the model would read."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(1)
+        self.conversation = conversation
+        self.tokens: list[int] = []
+
+    def part(self, ids: Sequence[int]) -> Part:
+        return TokenizeConversation(list(ids), [self.conversation])
+
+    def characters(self, index: int) -> int:
+        return len(msgspec.msgpack.encode(self.conversation))
+
+    def _item(self, index: int) -> object:
+        return self.conversation
+
+    def _take(self, index: int, result: Result, position: int) -> None:
+        assert isinstance(result, Tokenized)
+        self.tokens = result.tokens[position]
 
 
 class DetokenizeCall(Call):

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from mlx_serve_common.models import Manifest, ModelKind
+from mlx_serve_common.models import ModelKind
 
-_WORKER_OVERHEAD_BYTES = 96 * 1024 * 1024
 _GIB = 1024**3
 
 
@@ -52,11 +51,6 @@ class Never(msgspec.Struct, frozen=True):
 
 
 Decision = Fits | Evict | Wait | Never
-
-
-def footprint_bytes(manifest: Manifest) -> int:
-    """What a loaded model takes: its weights, a fifth for computing, and a Python process."""
-    return manifest.weights_bytes * 6 // 5 + _WORKER_OVERHEAD_BYTES
 
 
 def make_room(

@@ -21,6 +21,7 @@ import msgspec
 import zmq
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.launch import LaunchSpec
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import (
     PROTOCOL,
@@ -29,13 +30,16 @@ from mlx_serve_common.wire import (
     Drain,
     Fatal,
     FromWorker,
-    LaunchSpec,
+    Generated,
+    Prefilled,
     Ready,
     decode_from_worker,
     encode,
+    settled,
 )
 from mlx_serve_gateway.channel import Channel
 from mlx_serve_gateway.child import Child
+from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.output import Output
 from mlx_serve_gateway.progress import Progress
 from mlx_serve_gateway.refusals import not_loaded_in_time, process_not_started
@@ -62,7 +66,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     stop_s: float = 5
 
 
-class WorkerHost(msgspec.Struct, frozen=True):
+class WorkerHost(msgspec.Struct, frozen=True, kw_only=True):
     """What every worker of this gateway is started with."""
 
     context: "zmq.Context[zmq.Socket[bytes]]"
@@ -74,6 +78,7 @@ class WorkerHost(msgspec.Struct, frozen=True):
     timeouts: Timeouts
     now: Callable[[], float]
     custom_models: str | None = None
+    footprints: Footprints
 
 
 class WorkerHandle:
@@ -153,6 +158,7 @@ class WorkerHandle:
             max_batch_items=self._host.max_batch_items,
             max_batch_tokens=self._host.max_batch_tokens,
             custom_models=self._host.custom_models,
+            generation=self._host.footprints.generation_limits(self.model.manifest),
         )
         return msgspec.json.encode(spec).decode()
 
@@ -248,8 +254,11 @@ class WorkerHandle:
             elif not self._ready.done():
                 self._ready.set_result(message)
         else:
-            self._progress.answered(len(message.ids))
-            self._observer.on_result(message)
+            self._progress.moved(len(settled(message)))
+            if isinstance(message, Prefilled | Generated):
+                self._observer.on_progress(message)
+            else:
+                self._observer.on_result(message)
 
     def _on_fault(self, failure: Failure) -> None:
         if not self._fault.done():

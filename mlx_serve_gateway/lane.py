@@ -11,18 +11,19 @@ is, so a load is shared by everybody who waits for it, and a worker's death lose
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 import msgspec
 
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import Ready, Rejected, Result
+from mlx_serve_common.wire import Generated, Progress, Ready, Rejected, Result, settled
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import Breaker
 from mlx_serve_gateway.calls import Call
-from mlx_serve_gateway.eviction import Occupant, footprint_bytes
+from mlx_serve_gateway.eviction import Occupant
 from mlx_serve_gateway.quarantine import Quarantine
 from mlx_serve_gateway.refusals import still_loading, too_slow
 from mlx_serve_gateway.worker import Worker
@@ -105,11 +106,11 @@ class Lane:
     def is_idle(self) -> bool:
         return self.phase is Phase.READY and self.leases == 0 and self.batcher.is_empty
 
-    def occupant(self) -> Occupant:
+    def occupant(self, footprint_bytes: int) -> Occupant:
         return Occupant(
             name=self.model.name,
             kind=self.model.kind,
-            footprint_bytes=footprint_bytes(self.model.manifest),
+            footprint_bytes=footprint_bytes,
             last_used=self.last_used,
             is_idle=self.is_idle,
             is_pinned=self.is_pinned,
@@ -120,12 +121,18 @@ class Lane:
 
     async def answer(self, call: Call) -> None:
         """Have a call computed; raises ServeError when it cannot be. Cancel it by cancelling."""
+        with self.asked(call):
+            await call.done
+
+    @contextmanager
+    def asked(self, call: Call) -> Iterator[None]:
+        """Have a call computed while the block runs; what is left of it then is abandoned."""
         self.quarantine.check(call, self._now())
         self.batcher.offer(call)
         self.pump()
         self._arm_deadline(call, self._limits.request_timeout_s, self._now())
         try:
-            await call.done
+            yield
         finally:
             if call.deadline is not None:
                 call.deadline.cancel()
@@ -146,12 +153,14 @@ class Lane:
         call.deadline = loop.call_later(delay_s, self._on_deadline, call, asked_at)
 
     def _on_deadline(self, call: Call, asked_at: float) -> None:
-        """The time for computing starts when the model is there; loading has a limit of its own."""
+        """The time for computing starts when the model is there, and anew with each word it says;
+        loading has a limit of its own."""
         if self.ready_since is None:
             ends_at = asked_at + self._limits.load_timeout_s
             error = still_loading(self.model.name)
         else:
-            ends_at = max(asked_at, self.ready_since) + self._limits.request_timeout_s
+            moved_at = max(asked_at, self.ready_since, call.moved_at)
+            ends_at = moved_at + self._limits.request_timeout_s
             error = too_slow(self._limits.request_timeout_s)
         if (left := ends_at - self._now()) > 0:
             self._arm_deadline(call, left, asked_at)
@@ -194,8 +203,23 @@ class Lane:
                     call.put(id, result, position)
         self.pump()
 
+    def on_progress(self, progress: Progress) -> None:
+        now = self._now()
+        callers = self.batcher.callers(progress.ids)
+        self.batcher.settle(settled(progress))
+        for position, (id, call) in enumerate(zip(progress.ids, callers, strict=True)):
+            if call is not None:
+                call.moved_at = now
+                if isinstance(progress, Generated):
+                    call.hear(id, progress.deltas[position])
+        if isinstance(progress, Generated):
+            self.last_success = now
+            self.breaker.record_success()
+        self.pump()
+
     def _on_rejected(self, result: Rejected, calls: list[Call | None]) -> None:
         for id, call in zip(result.ids, calls, strict=True):
             if call is not None:
                 where = f"input {id - call.first_id}: " if call.size > 1 else ""
-                call.fail(ServeError(result.code, where + result.message, param="input"))
+                param = result.param or "input"
+                call.fail(ServeError(result.code, where + result.message, param=param))

@@ -8,7 +8,7 @@ waited for ``PATIENCE_S``, one that is never idle finishes its running work, mak
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
 from types import TracebackType
@@ -17,8 +17,8 @@ from typing import Self
 import msgspec
 
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import Ready, Result
+from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.wire import Progress, Ready, Result
 from mlx_serve_gateway.alarm import Alarm
 from mlx_serve_gateway.eviction import (
     Evict,
@@ -26,13 +26,14 @@ from mlx_serve_gateway.eviction import (
     Never,
     Room,
     Wait,
-    footprint_bytes,
     make_room,
     next_to_yield,
 )
+from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.lane import Lane, LaneLimits, Phase
 from mlx_serve_gateway.lane_status import LaneStatus, lane_status
 from mlx_serve_gateway.refusals import (
+    answer_lost,
     being_removed,
     keeps_failing,
     killed_by_input,
@@ -54,7 +55,8 @@ Launch = Callable[[InstalledModel, Observer], Worker]
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     room: Room
-    lane: LaneLimits
+    footprints: Footprints
+    lanes: Mapping[ModelKind, LaneLimits]
     ttl_s: float = 1800
     pinned: frozenset[str] = frozenset()
 
@@ -185,7 +187,8 @@ class Pool:
     def _lane(self, model: InstalledModel) -> Lane:
         lane = self._lanes.get(model.name)
         if lane is None:
-            lane = self._lanes[model.name] = Lane(model, self._settings.lane, self._now)
+            limits = self._settings.lanes[model.kind]
+            lane = self._lanes[model.name] = Lane(model, limits, self._now)
             lane.is_pinned = model.name in self._settings.pinned
             lane.ttl_s = self._settings.ttl_s
         return lane
@@ -229,10 +232,13 @@ class Pool:
             self._admit(lane)
 
     def _admit(self, lane: Lane) -> None:
+        footprint_of = self._settings.footprints.of
         occupants = [
-            other.occupant() for other in self._lanes.values() if other.phase in _IN_MEMORY
+            other.occupant(footprint_of(other.model.manifest))
+            for other in self._lanes.values()
+            if other.phase in _IN_MEMORY
         ]
-        footprint = footprint_bytes(lane.model.manifest)
+        footprint = footprint_of(lane.model.manifest)
         match make_room(lane.model.kind, footprint, occupants, self._settings.room):
             case Fits():
                 lane.phase = Phase.LOADING
@@ -306,6 +312,13 @@ class Pool:
 
     def on_result(self, lane: Lane, result: Result) -> None:
         lane.on_result(result)
+        self._after_work(lane)
+
+    def on_progress(self, lane: Lane, progress: Progress) -> None:
+        lane.on_progress(progress)
+        self._after_work(lane)
+
+    def _after_work(self, lane: Lane) -> None:
         self._leave_when_done(lane)
         if lane.is_idle:
             # Its clients had left before their work was done.
@@ -314,16 +327,21 @@ class Pool:
     def _stays_after(self, lane: Lane, report: ExitReport) -> bool:
         """Settle the accounts of a worker that ended; whether another follows at once."""
         if isinstance(report.reason, StopReason):
-            lane.batcher.take_back()
+            for call in lane.batcher.take_back():
+                call.fail(answer_lost())
             self._rest(lane)
             return False
         now = self._now()
         lane.restarts += 1
         lane.breaker.record_death(now)
         log.warning("the worker of %s %s", lane.model.name, report.reason.value)
-        for call, index in lane.batcher.recover():
+        recovered = lane.batcher.recover()
+        for call, index in recovered.killers:
             lane.quarantine.add(call.fingerprint(index), now)
             call.fail(killed_by_input(report.reason, index))
+        for call, index in recovered.lost:
+            lane.quarantine.suspect(call.fingerprint(index), now)
+            call.fail(answer_lost())
         pause = lane.breaker.open_for(now)
         error = report.error or (None if pause is None else keeps_failing(lane.model.name, pause))
         if error is not None:
@@ -369,3 +387,6 @@ class _LaneObserver:
 
     def on_result(self, result: Result) -> None:
         self._pool.on_result(self._lane, result)
+
+    def on_progress(self, progress: Progress) -> None:
+        self._pool.on_progress(self._lane, progress)

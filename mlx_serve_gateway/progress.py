@@ -1,6 +1,6 @@
-"""Notices a worker that holds items and answers none of them.
+"""Notices a worker that holds items and gets no further with them.
 
-Invariants: no timer runs while nothing is outstanding; every answer starts the time anew.
+Invariants: no timer runs while nothing is outstanding; every sign of progress starts the time anew.
 """
 
 import asyncio
@@ -25,8 +25,9 @@ class Progress:
         if self._timer is None:
             self._arm(self._deadline_s)
 
-    def answered(self, items: int) -> None:
-        self.outstanding -= items
+    def moved(self, answered: int) -> None:
+        """Something was computed, and so many items are answered with it."""
+        self.outstanding -= answered
         self._moved_at = self._now()
 
     def stop(self) -> None:

@@ -22,10 +22,15 @@ def no_room(why: str) -> ServeError:
 
 def killed_by_input(failure: Failure, index: int) -> ServeError:
     if failure is Failure.HUNG:
-        message = f"the model made no progress on input {index}, twice"
+        message = f"the model made no progress on input {index} alone"
     else:
-        message = f"input {index} crashed the model's process, twice"
+        message = f"input {index} alone crashed the model's process"
     return ServeError(ErrorCode.WORKER_CRASHED, message, param="input")
+
+
+def answer_lost() -> ServeError:
+    message = "the model's process ended while it was answering; ask again"
+    return ServeError(ErrorCode.MODEL_UNAVAILABLE, message, retry_after_s=1)
 
 
 def still_loading(model: str) -> ServeError:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-import psutil
 import uvloop
 import zmq
 from hypercorn.asyncio import serve as hypercorn_serve
@@ -25,22 +24,21 @@ from hypercorn.config import Sockets
 from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
-from mlx_serve_common.models import ModelKind
 from mlx_serve_common.paths import run_directory
+from mlx_serve_common.store import sweep_staging
 from mlx_serve_gateway import connection
 from mlx_serve_gateway.app import build_app
-from mlx_serve_gateway.batcher import BatchLimits
 from mlx_serve_gateway.downloads import Downloads
-from mlx_serve_gateway.eviction import Room
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
 from mlx_serve_gateway.job_process import PROGRAM, JobHost, run_job
 from mlx_serve_gateway.jobs import Jobs
-from mlx_serve_gateway.lane import LaneLimits
 from mlx_serve_gateway.lifecycle import Lifecycle
-from mlx_serve_gateway.pool import Pool, PoolSettings
-from mlx_serve_gateway.preloading import Preloading, installed_names
+from mlx_serve_gateway.pool import Pool
+from mlx_serve_gateway.pool_settings import footprints, pool_settings
+from mlx_serve_gateway.preloading import Preloading
 from mlx_serve_gateway.refusals import shutting_down
 from mlx_serve_gateway.registry import Registry
+from mlx_serve_gateway.sd_notify import Notifier
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.services import Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
@@ -52,9 +50,6 @@ EXIT_OK = 0
 EXIT_FAULT = 70
 
 _BACKLOG = 2048
-# The worker sorts a batch by length, so the more of it there is, the less is padded.
-_FORWARDS_PER_BATCH = 4
-_SHARE_OF_MEMORY = 0.75
 _GRACE_S = 2.0
 
 
@@ -99,10 +94,12 @@ async def _serve(
     instance: str,
     on_ready: Callable[[], None],
 ) -> int:
+    notifier = Notifier.from_environment()
     stop = asyncio.Event()
     _on_signals(stop)
     run_dir = run_directory(home)
     sweep_dead_sockets(run_dir)
+    _sweep_store(Path(config.models.directory))
     sentinel = Sentinel()
     sentinel.start()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
@@ -116,6 +113,7 @@ async def _serve(
         custom_models=config.chat.custom_models,
         timeouts=Timeouts(config.limits.load_timeout, config.limits.batch_timeout),
         now=monotonic,
+        footprints=footprints(config),
     )
     registry = Registry(Path(config.models.directory), config.models.aliases)
     lifecycle = Lifecycle(instance, monotonic)
@@ -130,21 +128,31 @@ async def _serve(
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
     try:
         async with pool, jobs, preloading:
-            app = build_app(services, on_ready)
-            await _serve_until_stopped(app, services, listeners, stop)
+            app = build_app(services, partial(_tell_ready, notifier, on_ready))
+            await _serve_until_stopped(app, services, listeners, stop, notifier)
     finally:
         await sentinel.stop()
         context.destroy(linger=0)
     return EXIT_OK
 
 
+def _tell_ready(notifier: Notifier, on_ready: Callable[[], None]) -> None:
+    notifier.tell("READY=1", "STATUS=serving")
+    on_ready()
+
+
 async def _serve_until_stopped(
-    app: ASGIApp, services: Services, listeners: list[socket.socket], stop: asyncio.Event
+    app: ASGIApp,
+    services: Services,
+    listeners: list[socket.socket],
+    stop: asyncio.Event,
+    notifier: Notifier,
 ) -> None:
     config, lifecycle = services.config, services.lifecycle
     closing = asyncio.Event()
     connection.install()
     async with asyncio.TaskGroup() as tasks:
+        alive = tasks.create_task(notifier.keep_alive(listeners[0].getsockname()))
         http = tasks.create_task(
             hypercorn_serve(
                 app,  # type: ignore[arg-type]
@@ -158,6 +166,8 @@ async def _serve_until_stopped(
         if not stop.is_set():
             raise RuntimeError("the HTTP server ended by itself")
         lifecycle.is_draining = True
+        notifier.tell("STOPPING=1", f"STATUS=finishing {lifecycle.in_flight} requests")
+        alive.cancel()
         # Now: whoever waits for a job is answered when it ends, and counts as a running request.
         services.jobs.request_stop()
         log.info("stopping: %d requests are still running", lifecycle.in_flight)
@@ -192,6 +202,13 @@ def _on_signals(stop: asyncio.Event) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def _sweep_store(models_dir: Path) -> None:
+    try:
+        sweep_staging(models_dir)
+    except OSError as error:
+        log.warning("what killed jobs left in the models folder cannot be removed: %s", error)
+
+
 def _job_host(sentinel: Sentinel, instance: str) -> JobHost:
     tag = {"MLX_SERVE_INSTANCE": instance}
     return JobHost(
@@ -200,36 +217,6 @@ def _job_host(sentinel: Sentinel, instance: str) -> JobHost:
         now=monotonic,
         program=PROGRAM,
     )
-
-
-def pool_settings(config: Config, registry: Registry) -> PoolSettings:
-    return PoolSettings(
-        room=Room(
-            slots={
-                ModelKind.EMBEDDING: config.cache.max_embedding_models,
-                ModelKind.RERANKER: config.cache.max_reranker_models,
-                ModelKind.CHAT: config.cache.max_chat_models,
-            },
-            memory_bytes=_memory_budget(config),
-        ),
-        lane=LaneLimits(
-            batch=BatchLimits(
-                queue_items=config.limits.max_queue_items,
-                batch_items=_FORWARDS_PER_BATCH * config.batch.max_batch_size,
-            ),
-            request_timeout_s=config.limits.request_timeout,
-            load_timeout_s=config.limits.load_timeout,
-            linger_s=config.batch.max_wait_ms / 1000,
-        ),
-        ttl_s=config.cache.ttl_seconds,
-        pinned=frozenset(installed_names(config.models.pin, registry)),
-    )
-
-
-def _memory_budget(config: Config) -> int:
-    if config.cache.memory_budget != "auto":
-        return config.cache.memory_budget
-    return int(psutil.virtual_memory().total * _SHARE_OF_MEMORY)
 
 
 class _HypercornConfig(HypercornConfig):

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.wire import Batch, Ready, Result
+from mlx_serve_common.wire import Batch, Progress, Ready, Result
 
 
 class StopReason(Enum):
@@ -43,6 +43,8 @@ class Observer(Protocol):
     def on_ready(self, ready: Ready) -> None: ...
 
     def on_result(self, result: Result) -> None: ...
+
+    def on_progress(self, progress: Progress) -> None: ...
 
 
 class Worker(Protocol):

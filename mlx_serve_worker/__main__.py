@@ -11,12 +11,11 @@ lifeline.ignore_group_signals()
 import logging  # noqa: E402 - nothing may be imported before the process is bound to its parent
 import os  # noqa: E402
 import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 import msgspec  # noqa: E402
 
-from mlx_serve_common.wire import LaunchSpec  # noqa: E402
-from mlx_serve_worker.backend_choice import make_backend  # noqa: E402
+from mlx_serve_common.launch import LaunchSpec  # noqa: E402
+from mlx_serve_worker.backend_choice import make_launched  # noqa: E402
 from mlx_serve_worker.loop import Loop  # noqa: E402
 
 
@@ -24,9 +23,7 @@ def main() -> None:
     token = lifeline.receive_secret()
     spec = msgspec.json.decode(sys.argv[1], type=LaunchSpec)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    path = Path(spec.model_path)
-    custom = None if spec.custom_models is None else Path(spec.custom_models)
-    code = Loop(spec, token, lambda: make_backend(path, custom)).run()
+    code = Loop(spec, token, lambda: make_launched(spec)).run()
     logging.shutdown()
     # The interpreter's own shutdown would wait for MLX to tear down; the kernel does it better.
     os._exit(code)

@@ -1,14 +1,16 @@
-"""What the compute thread asks of a model, whatever runs it.
+"""What the compute thread asks of a model, whatever runs it: of one that computes (``Backend``) and
+of one that answers in its own words (``Generator``).
 
 Invariants: every method is called on the one compute thread, ``load`` first; an input that cannot
 be computed is reported in its own place, never by failing its neighbours.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from mlx_serve_common.chat import Delta, Prompt, Sampling
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.wire import (
     Detokenize,
@@ -18,6 +20,7 @@ from mlx_serve_common.wire import (
     Piece,
     Rerank,
     Tokenize,
+    TokenizeConversation,
 )
 
 
@@ -57,16 +60,20 @@ Output = bytes | Score
 """A vector, rendered as a JSON value, or how well a document fits a query."""
 
 
-class Backend(Protocol):
-    """A loaded model."""
+class Vocabulary(Protocol):
+    """A model's tokenizer."""
 
+    def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
+        """Token ids of each text, uncut."""
+
+    def detokenize(self, part: Detokenize) -> list[str | ServeError]:
+        """The text of each list of ids."""
+
+
+class LoadedModel(Vocabulary, Protocol):
     @property
     def device(self) -> str:
         """What computes: ``cpu``, ``metal``, ``cuda`` …"""
-
-    @property
-    def batch_tokens(self) -> int:
-        """The padded tokens of one forward pass that suit this device."""
 
     def load(self) -> None:
         """Read the weights; raise ``ServeError`` with ``invalid_model`` if the files are unfit."""
@@ -74,14 +81,49 @@ class Backend(Protocol):
     def memory_bytes(self) -> int:
         """What the model occupies now."""
 
+
+class Backend(LoadedModel, Protocol):
+    """Computes each input in one go."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """The padded tokens of one forward pass that suit this device."""
+
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
         """Tokenize and cut each input of the part, in order."""
 
     def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
         """One forward pass: an output per input, None where it is not finite."""
 
-    def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
-        """Token ids of each text, uncut."""
 
-    def detokenize(self, part: Detokenize) -> list[str | ServeError]:
-        """The text of each list of ids."""
+class Step(NamedTuple):
+    """What one step has brought, by item id."""
+
+    read: list[tuple[int, int, int]]
+    """Tokens of its prompt that are read, and how many it has."""
+    said: list[tuple[int, Delta]]
+    failed: list[tuple[int, ServeError]]
+
+
+@runtime_checkable
+class Generator(LoadedModel, Protocol):
+    """Generates answers token by token, many at the same time."""
+
+    @property
+    def is_idle(self) -> bool:
+        """No answer is running or waiting for its turn."""
+
+    def tokenize_conversation(self, part: TokenizeConversation) -> list[Tokens | ServeError]:
+        """Each conversation as the model would read it."""
+
+    def start(self, id: int, choice: int, prompt: Prompt, sampling: Sampling) -> None:
+        """Take up an answer; raises ``ServeError`` if it cannot be given."""
+
+    def stop(self, ids: Collection[int]) -> None:
+        """Forget these answers, running or waiting; nothing more is said of them."""
+
+    def step(self) -> Step:
+        """One token for every running answer, and some of the prompts of new ones.
+
+        An answer is over when its delta has ``finish``, or when it has failed.
+        """

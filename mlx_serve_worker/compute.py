@@ -6,30 +6,36 @@ alone before it is rejected, so that only the guilty one is; nothing here knows 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.wire import (
     Batch,
     Detokenize,
-    Detokenized,
+    Embed,
     Embedded,
+    EmbedTokens,
+    Generate,
     Part,
     Rejected,
+    Rerank,
     Result,
     Scored,
     Tokenize,
-    Tokenized,
+    TokenizeConversation,
     select,
 )
 from mlx_serve_worker.backend import Backend, Output, Prepared, Score
+from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.planner import plan
+from mlx_serve_worker.text_work import TextWork
 
 log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=Part)
-T = TypeVar("T")
+
+_NO_CHAT = (ErrorCode.MODEL_TYPE_MISMATCH, "this is not a chat model")
 
 
 class Item(NamedTuple):
@@ -52,17 +58,27 @@ class Compute:
         self._max_tokens = max_tokens or backend.batch_tokens
         self._emit = emit
         self._is_cancelled = is_cancelled
+        self._texts = TextWork(backend, emit)
 
-    def run(self, batch: Batch) -> None:
+    def run(self, inbox: Inbox) -> None:
+        """Until nothing is left to come."""
+        while (batch := inbox.take()) is not None:
+            self.answer(batch)
+
+    def answer(self, batch: Batch) -> None:
         items: list[Item] = []
         for part in batch.parts:
             part = self._without_cancelled(part)
-            if isinstance(part, Tokenize):
-                self._tokenize(part)
-            elif isinstance(part, Detokenize):
-                self._detokenize(part)
-            else:
-                items += [Item(*pair) for pair in self._each(part, self._backend.prepare)]
+            match part:
+                case Tokenize():
+                    self._texts.tokenize(part)
+                case Detokenize():
+                    self._texts.detokenize(part)
+                case Embed() | EmbedTokens() | Rerank():
+                    prepared = self._texts.each(part, self._backend.prepare)
+                    items += [Item(*pair) for pair in prepared]
+                case TokenizeConversation() | Generate():
+                    self._emit(Rejected(part.ids, *_NO_CHAT))
         groups = plan(
             [item.prepared.length for item in items],
             max_items=self._max_items,
@@ -80,48 +96,6 @@ class Compute:
 
     def _reject_cancelled(self, ids: set[int]) -> None:
         self._emit(Rejected(sorted(ids), ErrorCode.CANCELLED, "the caller has left"))
-
-    # --- texts and token ids ---------------------------------------------------------------------
-
-    def _each(
-        self, part: P, convert: Callable[[P], Sequence[T | ServeError]]
-    ) -> list[tuple[int, T]]:
-        """The inputs that could be converted, with their ids; the others are rejected."""
-        good: list[tuple[int, T]] = []
-        for id, converted in zip(part.ids, self._converted(part, convert), strict=True):
-            if isinstance(converted, ServeError):
-                self._emit(Rejected([id], converted.code, converted.message))
-            else:
-                good.append((id, converted))
-        return good
-
-    def _converted(
-        self, part: P, convert: Callable[[P], Sequence[T | ServeError]]
-    ) -> Sequence[T | ServeError]:
-        if not part.ids:
-            return []
-        try:
-            return convert(part)
-        except Exception:
-            if len(part.ids) == 1:
-                log.exception("an input could not be tokenized")
-                return [ServeError(ErrorCode.INFERENCE_FAILED, "the input could not be tokenized")]
-            alone = [select(part, [position]) for position in range(len(part.ids))]
-            return [self._converted(each, convert)[0] for each in alone]
-
-    def _tokenize(self, part: Tokenize) -> None:
-        if good := self._each(part, self._backend.tokenize):
-            self._emit(
-                Tokenized(
-                    ids=[id for id, _ in good],
-                    tokens=[tokens.ids for _, tokens in good],
-                    pieces=[tokens.pieces for _, tokens in good],
-                )
-            )
-
-    def _detokenize(self, part: Detokenize) -> None:
-        if good := self._each(part, self._backend.detokenize):
-            self._emit(Detokenized([id for id, _ in good], [text for _, text in good]))
 
     # --- forward passes --------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What the I/O thread hands to the compute thread: batches, cancellations, the wish to stop.
 
-Invariants: batches leave in the order they came; ``take`` returns None exactly once, after
+Invariants: batches leave in the order they came; a ``take`` that waits returns None only after
 ``close`` and after the last batch; a cancellation is remembered only while its item is held here.
 """
 
@@ -34,9 +34,9 @@ class Inbox:
             self._closed = True
             self._changed.notify()
 
-    def take(self) -> Batch | None:
+    def take(self, *, wait: bool = True) -> Batch | None:
         with self._changed:
-            while not self._batches and not self._closed:
+            while wait and not self._batches and not self._closed:
                 self._changed.wait()
             return self._batches.popleft() if self._batches else None
 

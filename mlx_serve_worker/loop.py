@@ -17,6 +17,7 @@ from collections.abc import Callable
 import zmq
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.launch import LaunchSpec
 from mlx_serve_common.wire import (
     MAX_MESSAGE_BYTES,
     PROTOCOL,
@@ -25,14 +26,16 @@ from mlx_serve_common.wire import (
     Drain,
     Fatal,
     FromWorker,
-    LaunchSpec,
+    Progress,
     Ready,
     Result,
     decode_to_worker,
     encode,
+    settled,
 )
-from mlx_serve_worker.backend import Backend
+from mlx_serve_worker.backend import Backend, Generator
 from mlx_serve_worker.compute import Compute
+from mlx_serve_worker.generation import Generation
 from mlx_serve_worker.inbox import Inbox
 
 EXIT_DRAINED = 0
@@ -45,7 +48,9 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    def __init__(self, spec: LaunchSpec, token: bytes, make_backend: Callable[[], Backend]) -> None:
+    def __init__(
+        self, spec: LaunchSpec, token: bytes, make_backend: Callable[[], Backend | Generator]
+    ) -> None:
         self._spec = spec
         self._token = token
         self._make_backend = make_backend
@@ -119,20 +124,24 @@ class Loop:
                 memory_bytes=backend.memory_bytes(),
             )
         )
-        compute = Compute(
+        self._work(backend).run(self._inbox)
+        return EXIT_DRAINED
+
+    def _work(self, backend: Backend | Generator) -> Compute | Generation:
+        is_cancelled = self._inbox.is_cancelled
+        if isinstance(backend, Generator):
+            return Generation(backend, emit=self._answer, is_cancelled=is_cancelled)
+        return Compute(
             backend,
             max_items=self._spec.max_batch_items,
             max_tokens=self._spec.max_batch_tokens,
             emit=self._answer,
-            is_cancelled=self._inbox.is_cancelled,
+            is_cancelled=is_cancelled,
         )
-        while (batch := self._inbox.take()) is not None:
-            compute.run(batch)
-        return EXIT_DRAINED
 
-    def _answer(self, result: Result) -> None:
-        self._inbox.settle(result.ids)
-        self._post(result)
+    def _answer(self, message: Result | Progress) -> None:
+        self._inbox.settle(settled(message))
+        self._post(message)
 
     def _post(self, message: FromWorker) -> None:
         self._outbox.append(message)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,11 @@ import pytest
 
 from tests.clock import FakeClock
 from tests.store import ModelStore
+
+
+def pytest_configure() -> None:
+    # A shell that runs us in the background has it ignored, and our processes would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -56,13 +56,7 @@ class FakeBackend:
         return 0
 
     def load(self) -> None:
-        time.sleep(self._options.load_s)
-        if self._options.crash_at_load:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if self._options.load_error is not None:
-            raise ServeError(ErrorCode.INVALID_MODEL, self._options.load_error)
-        while self._options.never_ready:
-            time.sleep(3600)
+        load_as_told(self._options)
 
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
         if isinstance(part, EmbedTokens):
@@ -85,7 +79,7 @@ class FakeBackend:
         time.sleep(self._options.step_s)
         if self._options.garbage:
             return [Score("x", "y") for _ in inputs]  # type: ignore[arg-type]
-        return [_output(prepared) if _obey(prepared.token_ids) else None for prepared in inputs]
+        return [_output(prepared) if obey(prepared.token_ids) else None for prepared in inputs]
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
         return [Tokens(list(text.encode()), []) for text in part.texts]
@@ -101,6 +95,16 @@ def _output(prepared: Prepared) -> Output:
     return render(values, prepared.wish.encoding)
 
 
+def load_as_told(options: Options) -> None:
+    time.sleep(options.load_s)
+    if options.crash_at_load:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if options.load_error is not None:
+        raise ServeError(ErrorCode.INVALID_MODEL, options.load_error)
+    while options.never_ready:
+        time.sleep(3600)
+
+
 def vector(text: str) -> list[float]:
     """Multiples of 1/256: exact in float32, so every way of writing them is equal."""
     return [byte / 256 for byte in hashlib.sha256(text.encode()).digest()[:DIMENSIONS]]
@@ -112,7 +116,7 @@ def render(values: list[float], encoding: Encoding) -> bytes:
     return msgspec.json.encode(base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode())
 
 
-def _obey(text: str) -> bool:
+def obey(text: str) -> bool:
     """Do what the words in the text say; whether the output is finite."""
     if "__nan__" in text:
         return False

@@ -55,7 +55,7 @@ def computed(backend: RerankerBackend, query: str, documents: list[str]) -> list
     compute = Compute(
         backend, max_items=8, max_tokens=1024, emit=emit, is_cancelled=lambda _: False
     )
-    compute.run(Batch([part(query, documents)]))
+    compute.answer(Batch([part(query, documents)]))
     return [found[at] for at in range(len(documents))]
 
 

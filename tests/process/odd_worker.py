@@ -6,6 +6,7 @@ _PROLOGUE = """
 import os, sys, time
 import msgspec, zmq
 from mlx_serve_common.errors import ErrorCode
+from mlx_serve_common.launch import LaunchSpec
 from mlx_serve_common.wire import *
 
 token = os.read(3, TOKEN_BYTES)

@@ -11,8 +11,10 @@ from time import monotonic
 import psutil
 import zmq
 
+from mlx_serve_common.config import ChatConfig
 from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import Batch, Embed, Embedded, Ready, Rejected, Result
+from mlx_serve_common.wire import Batch, Embed, Embedded, Progress, Ready, Rejected, Result
+from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost, WorkerState
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.worker import ExitReport
@@ -28,12 +30,16 @@ class Recorder:
     def __init__(self) -> None:
         self.ready: list[Ready] = []
         self.results: list[Result] = []
+        self.progress: list[Progress] = []
 
     def on_ready(self, ready: Ready) -> None:
         self.ready.append(ready)
 
     def on_result(self, result: Result) -> None:
         self.results.append(result)
+
+    def on_progress(self, progress: Progress) -> None:
+        self.progress.append(progress)
 
     @property
     def answered(self) -> list[int]:
@@ -159,6 +165,7 @@ class WorkerRig:
             max_batch_tokens=None,
             timeouts=Timeouts(load_s, batch_s, stop_s),
             now=monotonic,
+            footprints=Footprints(2**30, ChatConfig()),
         )
         return Started(model, host)
 

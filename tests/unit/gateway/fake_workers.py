@@ -105,13 +105,14 @@ class FakeWorker:
 class FakeWorkers:
     """Launches them, and sees to it that no model ever has two."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[FakeWorker] = FakeWorker) -> None:
+        self._kind = kind
         self.launched: list[FakeWorker] = []
         self._pids = itertools.count(1001)
 
     def launch(self, model: InstalledModel, observer: Observer) -> FakeWorker:
         assert not [worker for worker in self.living if worker.model == model], "two workers"
-        worker = FakeWorker(next(self._pids), model, observer)
+        worker = self._kind(next(self._pids), model, observer)
         self.launched.append(worker)
         return worker
 

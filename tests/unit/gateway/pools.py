@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mlx_serve_common.config import ChatConfig
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_gateway.batcher import BatchLimits
 from mlx_serve_gateway.eviction import Room
+from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.lane import LaneLimits
 from mlx_serve_gateway.pool import Pool, PoolSettings
 from tests.unit.gateway.fake_workers import FakeWorkers
@@ -26,7 +28,8 @@ def make_pool(
 ) -> Pool:
     settings = PoolSettings(
         room=Room(dict.fromkeys(ModelKind, slots), int(memory_gib * GIB)),
-        lane=LaneLimits(batch=BatchLimits(batch_items=batch_items)),
+        footprints=Footprints(int(memory_gib * GIB), ChatConfig()),
+        lanes=dict.fromkeys(ModelKind, LaneLimits(batch=BatchLimits(batch_items=batch_items))),
         ttl_s=ttl_s,
         pinned=frozenset(pinned),
     )

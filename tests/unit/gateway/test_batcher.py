@@ -284,7 +284,7 @@ def test_whoever_could_have_killed_the_worker_is_tried_alone() -> None:
     queue.offer(only)
     take(queue)
 
-    assert queue.recover() == []
+    assert queue.recover().killers == []
     tried = []
     while not queue.is_empty:
         sent = take(queue)
@@ -305,7 +305,7 @@ def test_who_kills_alone_is_a_killer() -> None:
     queue.recover()
 
     assert take(queue) == [pair.first_id]
-    assert queue.recover() == [(pair, 0)]
+    assert queue.recover().killers == [(pair, 0)]
     assert take(queue) == [pair.first_id + 1]
     queue.settle([pair.first_id + 1])
     assert queue.is_empty
@@ -335,7 +335,7 @@ def test_a_survivor_of_its_trial_starts_with_a_clean_slate() -> None:
     again = call(1)
     queue.offer(again)
     take(queue)
-    assert queue.recover() == []
+    assert queue.recover().killers == []
 
 
 def test_after_the_trials_the_worker_has_its_credit_back() -> None:
@@ -368,7 +368,7 @@ def test_a_death_of_an_idle_worker_accuses_nobody() -> None:
     waiting = call(1)
     queue.offer(waiting)
 
-    assert queue.recover() == []
+    assert queue.recover().killers == []
     assert take(queue) == waiting.ids
 
 
@@ -385,7 +385,7 @@ def test_a_worker_that_leaves_unaccused_gives_its_items_back() -> None:
     assert queue.queued == 5
     assert take(queue) == only.ids[:2]
     assert take(queue) == only.ids[2:]
-    assert queue.recover() == []
+    assert queue.recover().killers == []
 
 
 def test_a_suspect_stays_one_when_its_worker_is_taken_away() -> None:
@@ -398,7 +398,7 @@ def test_a_suspect_stays_one_when_its_worker_is_taken_away() -> None:
     queue.take_back()
 
     assert take(queue) == only.ids[:1]
-    assert queue.recover() == [(only, 0)]
+    assert queue.recover().killers == [(only, 0)]
 
 
 def test_a_suspect_who_was_cancelled_in_the_worker_is_no_killer() -> None:
@@ -410,7 +410,7 @@ def test_a_suspect_who_was_cancelled_in_the_worker_is_no_killer() -> None:
     take(queue)
     queue.cancel(only)
 
-    assert queue.recover() == []
+    assert queue.recover().killers == []
     assert queue.is_empty
 
 
@@ -428,3 +428,59 @@ def test_giving_up_returns_every_call_that_waits_once() -> None:
     assert queue.drain_calls() == []
     queue.recover()
     assert queue.is_empty
+
+
+# --- answers that are generated -----------------------------------------------------------------
+
+
+def test_a_chat_worker_holds_as_many_answers_as_it_has_credit_for() -> None:
+    queue = batcher(credit=3, batch_items=1)
+    offered(queue, *(call(1) for _ in range(5)))
+    sent = [take(queue) for _ in range(3)]
+    assert queue.take() is None
+    queue.settle(sent[1])
+    assert take(queue)
+    assert queue.take() is None
+
+
+def test_who_an_unfinished_answer_belongs_to_is_known_until_it_is_settled() -> None:
+    queue = batcher(credit=3, batch_items=1)
+    only = call(1)
+    queue.offer(only)
+    take(queue)
+    assert queue.callers(only.ids) == [only]
+    assert queue.callers(only.ids) == [only]
+    queue.settle(only.ids)
+    assert queue.callers(only.ids) == [None]
+
+
+def test_answers_that_had_begun_are_lost_with_their_worker_and_what_waited_is_sent() -> None:
+    queue = batcher(credit=2, batch_items=1)
+    begun, other, waiting = (call(1, is_repeatable=False) for _ in range(3))
+    offered(queue, begun, other, waiting)
+    take(queue), take(queue)
+
+    recovered = queue.recover()
+    assert recovered.lost == [(begun, 0), (other, 0)]
+    assert recovered.killers == []
+    assert take(queue) == waiting.ids
+
+
+def test_an_answer_that_was_alone_killed_its_worker() -> None:
+    queue = batcher(credit=2, batch_items=1)
+    only = call(1, is_repeatable=False)
+    queue.offer(only)
+    take(queue)
+    recovered = queue.recover()
+    assert (recovered.killers, recovered.lost) == ([(only, 0)], [])
+    assert queue.is_empty
+
+
+def test_an_answer_that_had_begun_is_not_repeated_when_its_worker_leaves() -> None:
+    queue = batcher(credit=3, batch_items=1)
+    begun, repeatable = call(1, is_repeatable=False), call(1)
+    offered(queue, begun, repeatable)
+    take(queue), take(queue)
+    assert queue.take_back() == [begun]
+    assert take(queue) == repeatable.ids
+    assert queue.callers(begun.ids) == [None]

@@ -79,7 +79,7 @@ class Ledger(RuleBasedStateMachine):
     def worker_dies(self) -> None:
         held = [id for id in self.held if id in self.calls]
         self.in_worker.clear()
-        killers = [call.first_id + index for call, index in self.batcher.recover()]
+        killers = [call.first_id + index for call, index in self.batcher.recover().killers]
         assert killers == sorted(self.trials & set(held)), "who is a killer, and who is not"
         assert not killers or len(held) == 1, "a killer was not alone"
         self._end(killers)

@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_serve_common.config import ChatConfig
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
-from mlx_serve_gateway.eviction import footprint_bytes
+from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.worker import Failure
 from tests.clock import FakeClock
@@ -126,7 +127,10 @@ class World:
         living = self.workers.living
         for kind in ModelKind:
             assert sum(worker.model.kind is kind for worker in living) <= SLOTS
-        memory = sum(footprint_bytes(worker.model.manifest) for worker in living)
+        memory = sum(
+            Footprints(int(MEMORY_GIB * GIB), ChatConfig()).of(worker.model.manifest)
+            for worker in living
+        )
         assert memory <= MEMORY_GIB * GIB
         assert all(status.leases >= 0 for status in self.pool.statuses())
         open_requests = sum(not request.done() for _, request in self.requests)

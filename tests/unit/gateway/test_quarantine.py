@@ -86,3 +86,31 @@ async def test_every_kind_of_call_has_one() -> None:
     calls = [TokenizeCall(["a"], special=True), DetokenizeCall([[1]])]
 
     assert all(len(call.fingerprint(0)) == 32 for call in calls)
+
+
+async def test_a_suspect_is_refused_when_it_was_there_twice() -> None:
+    quarantine = Quarantine()
+    suspect = embed("poison")
+    quarantine.suspect(suspect.fingerprint(0), 0.0)
+    quarantine.check(suspect, 1.0)
+    quarantine.suspect(embed("other").fingerprint(0), 1.0)
+    quarantine.check(suspect, 1.0)
+    quarantine.suspect(suspect.fingerprint(0), 2.0)
+    with pytest.raises(ServeError):
+        quarantine.check(suspect, 3.0)
+
+
+async def test_a_suspicion_is_forgotten() -> None:
+    quarantine = Quarantine()
+    suspect = embed("poison")
+    quarantine.suspect(suspect.fingerprint(0), 0.0)
+    quarantine.suspect(suspect.fingerprint(0), KEPT_S + 1)
+    quarantine.check(suspect, KEPT_S + 2)
+
+
+async def test_suspicions_are_bounded() -> None:
+    quarantine = Quarantine()
+    for number in range(MOST + 1):
+        quarantine.suspect(embed(str(number)).fingerprint(0), 0.0)
+    quarantine.suspect(embed("0").fingerprint(0), 0.0)
+    quarantine.check(embed("0"), 1.0)

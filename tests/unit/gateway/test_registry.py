@@ -100,7 +100,7 @@ def test_a_repository_installed_twice_means_the_one_that_is_called_like_it(
 
 def test_a_repository_means_the_original_and_not_what_was_quantized(store: ModelStore) -> None:
     original = store.add("mine", source="BAAI/bge")
-    quantized = msgspec.structs.replace(original.manifest, name="mine-4bit", quantized_from="mine")
+    quantized = msgspec.structs.replace(original.manifest, name="mine-4bit", converted_from="mine")
     store.add_raw("mine-4bit", msgspec.json.encode(quantized))
     assert registry(store).find("BAAI/bge") == original
 
@@ -162,6 +162,7 @@ def manifest(**fields: object) -> bytes:
         (manifest(name=None), "damaged"),
         (manifest(created_at="yesterday"), "damaged"),
         (manifest(schema=MANIFEST_SCHEMA + 1), "newer"),
+        (manifest(schema=MANIFEST_SCHEMA + 1, kind="oracle", pipeline=7), "newer"),
         (manifest(name="a"), "second model"),
     ],
 )

@@ -95,7 +95,7 @@ class Run:
             emit=self.results.append,
             is_cancelled=set(cancelled).__contains__,
         )
-        compute.run(Batch(list(parts)))
+        compute.answer(Batch(list(parts)))
 
     @property
     def ids(self) -> list[int]:
@@ -200,7 +200,7 @@ def test_an_input_cancelled_while_others_are_computed_is_dropped() -> None:
         is_cancelled=lambda id: id == 2 and len(backend.passes) > 0,
     )
 
-    compute.run(Batch([embed({1: "a", 2: "bb", 3: "ccc"})]))
+    compute.answer(Batch([embed({1: "a", 2: "bb", 3: "ccc"})]))
 
     assert backend.passes == [["a"], ["ccc"]]
     assert sorted(id for result in results for id in result.ids) == [1, 2, 3]

@@ -116,6 +116,8 @@ class StubPool:
                 )
             case Detokenize():
                 return Detokenized(ids, ["-".join(map(str, tokens)) for tokens in part.tokens])
+            case _:
+                raise AssertionError(f"no answer to {part}")
 
 
 class Gateway:

@@ -1,0 +1,32 @@
+"""What a worker is started with: its only argument, as JSON.
+
+Visible in ``ps``, easy to start by hand, no secret.
+"""
+
+import msgspec
+
+
+class GenerationLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What running answers may take of the machine."""
+
+    max_sequences: int
+    """So many are generated at the same time."""
+    prefill_tokens: int | None
+    """So much of new prompts is read between two steps of the running answers; None lets the
+    backend choose for its device."""
+    cache_bytes: int
+    """Memory for what the model has read and said: running answers and earlier prompts together."""
+    prompt_cache_bytes: int
+    """So much of it at most is kept for earlier prompts."""
+
+
+class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
+    model_path: str
+    socket: str
+    max_batch_items: int
+    max_batch_tokens: int | None = None
+    """Padded tokens of one forward pass; None lets the backend choose for its device."""
+    custom_models: str | None = None
+    """The folder of the person's own architectures."""
+    generation: GenerationLimits | None = None
+    """For a chat model."""

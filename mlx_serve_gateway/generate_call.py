@@ -1,0 +1,81 @@
+"""A call whose answers are heard while they are being said.
+
+Invariants: what was said is heard once, in order; pieces that come faster than they are fetched
+are kept together, so that a slow reader costs no more than the text; after ``hear_all`` has ended
+every answer is finished.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import msgspec
+
+from mlx_serve_common.chat import Delta, Prompt, Sampling
+from mlx_serve_common.wire import Generate, Part, Result
+from mlx_serve_gateway.calls import Call
+
+
+class Said(NamedTuple):
+    choice: int
+    delta: Delta
+
+
+class GenerateCall(Call):
+    """One prompt, and one or more answers to it."""
+
+    is_repeatable = False
+
+    def __init__(self, prompt: Prompt, sampling: Sampling, choices: int = 1) -> None:
+        super().__init__(choices)
+        self._prompt = prompt
+        self._sampling = sampling
+        self._characters = len(msgspec.msgpack.encode(prompt))
+        self._said: list[Said] = []
+        self._changed = asyncio.Event()
+        self.done.add_done_callback(self._on_done)
+
+    async def hear_all(self, patience_s: float) -> AsyncGenerator[list[Said]]:
+        """What was said since the last time, nothing if that was ``patience_s`` ago.
+
+        Raises ``ServeError`` when no more will come.
+        """
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._changed.wait()
+            self._changed.clear()
+            said, self._said = self._said, []
+            if said or not self.done.done():
+                yield said
+            if self.done.done() and not self._said:
+                self.done.result()
+                return
+
+    def hear(self, id: int, delta: Delta) -> None:
+        self._said.append(Said(id - self.first_id, delta))
+        self._changed.set()
+        if delta.finish is not None:
+            self.remaining -= 1
+            if self.remaining == 0 and not self.done.done():
+                self.done.set_result(None)
+
+    def _on_done(self, done: "asyncio.Future[None]") -> None:
+        if not done.cancelled():
+            # Whoever has left will not ask how it ended.
+            done.exception()
+        self._changed.set()
+
+    def part(self, ids: Sequence[int]) -> Part:
+        choices = [id - self.first_id for id in ids]
+        return Generate(list(ids), choices, self._prompt, self._sampling)
+
+    def characters(self, index: int) -> int:
+        return self._characters
+
+    def _item(self, index: int) -> object:
+        return [self._prompt, self._sampling]
+
+    def _take(self, index: int, result: Result, position: int) -> None:
+        raise AssertionError("an answer is heard in pieces")

@@ -1,0 +1,121 @@
+"""The work of a chat model's compute thread: answers join and leave the running batch at each step.
+
+Invariants: every item id is settled exactly once; who has left is out of the batch before the next
+step; a step that fails ends the answers that were running, not the process; nothing here knows
+threads or sockets.
+"""
+
+import logging
+from collections.abc import Callable
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import (
+    Batch,
+    Detokenize,
+    Generate,
+    Generated,
+    Prefilled,
+    Progress,
+    Rejected,
+    Result,
+    Tokenize,
+    TokenizeConversation,
+    settled,
+)
+from mlx_serve_worker.backend import Generator, Step
+from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.text_work import TextWork
+
+log = logging.getLogger(__name__)
+
+_NO_VECTORS = (ErrorCode.MODEL_TYPE_MISMATCH, "this is a chat model; it gives no vectors or scores")
+
+
+class Generation:
+    def __init__(
+        self,
+        backend: Generator,
+        *,
+        emit: Callable[[Result | Progress], None],
+        is_cancelled: Callable[[int], bool],
+    ) -> None:
+        self._backend = backend
+        self._emit = emit
+        self._is_cancelled = is_cancelled
+        self._texts = TextWork(backend, emit)
+        self._running: set[int] = set()
+
+    def run(self, inbox: Inbox) -> None:
+        """Until nothing is left to come and every answer is given."""
+        while True:
+            while (batch := inbox.take(wait=self._backend.is_idle)) is not None:
+                self._begin(batch)
+            if self._backend.is_idle:
+                return
+            self._stop_cancelled()
+            if not self._backend.is_idle:
+                self._step()
+
+    def _begin(self, batch: Batch) -> None:
+        for part in batch.parts:
+            match part:
+                case Tokenize():
+                    self._texts.tokenize(part)
+                case Detokenize():
+                    self._texts.detokenize(part)
+                case TokenizeConversation():
+                    self._texts.emit_tokens(
+                        self._texts.each(part, self._backend.tokenize_conversation)
+                    )
+                case Generate():
+                    self._start(part)
+                case _:
+                    self._reject(part.ids, ServeError(*_NO_VECTORS))
+
+    def _start(self, part: Generate) -> None:
+        for id, choice in zip(part.ids, part.choices, strict=True):
+            try:
+                self._backend.start(id, choice, part.prompt, part.sampling)
+            except ServeError as error:
+                self._reject([id], error)
+            except Exception:
+                log.exception("a prompt could not be read")
+                message = "the prompt could not be read"
+                self._reject([id], ServeError(ErrorCode.INFERENCE_FAILED, message))
+            else:
+                self._running.add(id)
+
+    def _stop_cancelled(self) -> None:
+        gone = sorted(id for id in self._running if self._is_cancelled(id))
+        if gone:
+            self._end(gone, ServeError(ErrorCode.CANCELLED, "the caller has left"))
+
+    def _step(self) -> None:
+        try:
+            step = self._backend.step()
+        except Exception:
+            log.exception("a step over %d answers failed", len(self._running))
+            message = "the model failed while it was answering"
+            self._end(sorted(self._running), ServeError(ErrorCode.INFERENCE_FAILED, message))
+            return
+        self._tell(step)
+
+    def _tell(self, step: Step) -> None:
+        if step.read:
+            ids, done, total = zip(*step.read, strict=True)
+            self._emit(Prefilled(list(ids), list(done), list(total)))
+        if step.said:
+            said = Generated([id for id, _ in step.said], [delta for _, delta in step.said])
+            self._running.difference_update(settled(said))
+            self._emit(said)
+        for id, error in step.failed:
+            self._running.discard(id)
+            self._reject([id], error)
+
+    def _end(self, ids: list[int], error: ServeError) -> None:
+        self._backend.stop(ids)
+        self._running.difference_update(ids)
+        self._reject(ids, error)
+
+    def _reject(self, ids: list[int], error: ServeError) -> None:
+        self._emit(Rejected(ids, error.code, error.message, error.param))

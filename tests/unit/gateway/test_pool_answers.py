@@ -1,0 +1,150 @@
+"""Answers that are generated, in the pool: what a worker's death and its silence mean for them."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mlx_serve_common.chat import Delta, Finish, Plain, Sampling
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.models import ModelKind
+from mlx_serve_common.wire import Batch, Generate, Generated, Prefilled
+from mlx_serve_gateway.generate_call import GenerateCall
+from mlx_serve_gateway.pool import Pool
+from tests.clock import FakeClock
+from tests.unit.gateway.fake_workers import FakeWorker, FakeWorkers, settle
+from tests.unit.gateway.pools import make_pool, model
+
+CHAT = model("chat", ModelKind.CHAT)
+FINISH = Finish("stop", None, 1, 0, 3, 0, 0.0, 0.0)
+
+
+class ChatWorker(FakeWorker):
+    """Takes prompts, and says what the test tells it."""
+
+    def submit(self, batch: Batch) -> None:
+        assert self.is_ready
+        for part in batch.parts:
+            assert isinstance(part, Generate)
+            self.held |= dict.fromkeys(part.ids, "")
+
+    def say(self, id: int, text: str, *, ends: bool = False) -> None:
+        if ends:
+            del self.held[id]
+        delta = Delta(text, finish=FINISH if ends else None)
+        self._observer.on_progress(Generated([id], [delta]))
+
+    def read(self, id: int) -> None:
+        self._observer.on_progress(Prefilled([id], [1], [2]))
+
+
+@pytest.fixture
+def workers() -> FakeWorkers:
+    return FakeWorkers(ChatWorker)
+
+
+class Asked:
+    """A client that listens."""
+
+    def __init__(self, pool: Pool, prompt: str = "hello") -> None:
+        self.heard = ""
+        self.call = GenerateCall(Plain(prompt), Sampling())
+        self._pool = pool
+        self.task = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        with self._pool.lease(CHAT) as lane, lane.asked(self.call):
+            async for said in self.call.hear_all(60):
+                self.heard += "".join(each.delta.text for each in said)
+
+
+async def ready(workers: FakeWorkers) -> ChatWorker:
+    worker = await workers.loaded(CHAT)
+    assert isinstance(worker, ChatWorker)
+    return worker
+
+
+async def test_an_answer_is_heard_as_it_is_said(workers: FakeWorkers, clock: FakeClock) -> None:
+    async with make_pool(workers, clock) as pool:
+        asked = Asked(pool)
+        worker = await ready(workers)
+        (id,) = worker.held
+        worker.say(id, "a")
+        await settle()
+        assert asked.heard == "a"
+        worker.say(id, "b", ends=True)
+        await asked.task
+        assert asked.heard == "ab"
+
+
+async def test_who_stops_listening_stops_the_answer(workers: FakeWorkers, clock: FakeClock) -> None:
+    async with make_pool(workers, clock) as pool:
+        asked = Asked(pool)
+        worker = await ready(workers)
+        (id,) = worker.held
+        worker.say(id, "a")
+        await settle()
+        asked.task.cancel()
+        await settle()
+        assert worker.cancelled == [id]
+
+
+async def test_answers_that_had_begun_are_told_that_their_worker_died(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        first, second = Asked(pool), Asked(pool, "other")
+        worker = await ready(workers)
+        worker.say(next(iter(worker.held)), "a")
+        await settle()
+        worker.die()
+        for asked in (first, second):
+            with pytest.raises(ServeError) as raised:
+                await asked.task
+            assert raised.value.code is ErrorCode.MODEL_UNAVAILABLE
+        assert first.heard == "a"
+
+        after = Asked(pool, "next")
+        successor = await ready(workers)
+        (id,) = successor.held
+        successor.say(id, "b", ends=True)
+        await after.task
+
+
+async def test_a_prompt_that_kills_a_worker_alone_is_refused_on_repeat(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        asked = Asked(pool, "poison")
+        (await ready(workers)).die()
+        with pytest.raises(ServeError) as raised:
+            await asked.task
+        assert raised.value.code is ErrorCode.WORKER_CRASHED
+        with pytest.raises(ServeError) as refused:
+            await Asked(pool, "poison").task
+        assert refused.value.code is ErrorCode.REQUEST_QUARANTINED
+
+
+@pytest.mark.parametrize(
+    "sign", [ChatWorker.read, lambda worker, id: worker.say(id, "a")], ids=["read", "said"]
+)
+async def test_the_deadline_starts_anew_with_every_sign_of_progress(
+    workers: FakeWorkers, clock: FakeClock, sign: Callable[[ChatWorker, int], None]
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        asked = Asked(pool)
+        worker = await ready(workers)
+        (id,) = worker.held
+        lane = pool._lanes[CHAT.name]
+        asked_at = clock()
+        clock.advance(100)
+        sign(worker, id)
+        clock.advance(100)
+        lane._on_deadline(asked.call, asked_at)
+        await settle()
+        assert not asked.task.done()
+        clock.advance(21)
+        lane._on_deadline(asked.call, asked_at)
+        with pytest.raises(ServeError) as raised:
+            await asked.task
+        assert raised.value.code is ErrorCode.INFERENCE_TIMEOUT

@@ -1,0 +1,252 @@
+"""A chat model's compute thread: every answer is settled once, and only the guilty one fails."""
+
+from collections.abc import Callable, Collection
+
+from mlx_serve_common.chat import Conversation, Delta, Finish, Plain, Prompt, Sampling
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import (
+    Batch,
+    Detokenize,
+    Embed,
+    Generate,
+    Generated,
+    Part,
+    Prefilled,
+    Progress,
+    Rejected,
+    Result,
+    Tokenize,
+    TokenizeConversation,
+    Tokenized,
+    settled,
+)
+from mlx_serve_worker.backend import Generator, Step, Tokens
+from mlx_serve_worker.generation import Generation
+from mlx_serve_worker.inbox import Inbox
+
+FINISH = Finish("stop", None, 1, 0, 3, 0, 0.0, 0.0)
+
+
+class ScriptedGenerator:
+    """Says each word of its prompt at a step of its own; some words mean something."""
+
+    device = "scripted"
+
+    def __init__(self) -> None:
+        self.running: dict[int, list[str]] = {}
+        self.together: list[set[int]] = []
+        """Which answers each step was about."""
+        self.after_step: Callable[[], None] = lambda: None
+
+    def load(self) -> None:
+        pass
+
+    def memory_bytes(self) -> int:
+        return 0
+
+    def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
+        return [Tokens([len(text)], []) for text in part.texts]
+
+    def detokenize(self, part: Detokenize) -> list[str | ServeError]:
+        return ["text" for _ in part.tokens]
+
+    def tokenize_conversation(self, part: TokenizeConversation) -> list[Tokens | ServeError]:
+        return [Tokens([len(each.messages)], []) for each in part.conversations]
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.running
+
+    def start(self, id: int, choice: int, prompt: Prompt, sampling: Sampling) -> None:
+        assert isinstance(prompt, Plain)
+        if prompt.text == "refused":
+            raise ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, "too long", param="prompt")
+        if prompt.text == "unreadable":
+            raise ValueError(prompt.text)
+        self.running[id] = [f"{choice}", *prompt.text.split()]
+
+    def stop(self, ids: Collection[int]) -> None:
+        for id in ids:
+            del self.running[id]
+
+    def step(self) -> Step:
+        self.together.append(set(self.running))
+        step = Step([], [], [])
+        if any("raise" in words for words in self.running.values()):
+            raise RuntimeError("asked to raise")
+        for id, words in list(self.running.items()):
+            if words[0] == "read":
+                step.read.append((id, 1, 2))
+            elif words[0] == "nan":
+                step.failed.append((id, ServeError(ErrorCode.INVALID_MODEL_OUTPUT, "nan")))
+                del self.running[id]
+                continue
+            else:
+                step.said.append((id, Delta(words[0], finish=None if words[1:] else FINISH)))
+            del words[0]
+            if not words:
+                del self.running[id]
+        self.after_step()
+        return step
+
+
+class Run:
+    """What came of some parts."""
+
+    def __init__(self, *parts: Part) -> None:
+        self.generator = ScriptedGenerator()
+        self.inbox = Inbox()
+        self.emitted: list[Result | Progress] = []
+        self.generation = Generation(
+            self.generator, emit=self._emit, is_cancelled=self.inbox.is_cancelled
+        )
+        self.put(*parts)
+
+    def put(self, *parts: Part) -> None:
+        self.inbox.put(Batch(list(parts)))
+
+    def _emit(self, message: Result | Progress) -> None:
+        self.inbox.settle(settled(message))
+        self.emitted.append(message)
+
+    def go(self) -> None:
+        self.inbox.close()
+        self.generation.run(self.inbox)
+
+    @property
+    def settled(self) -> list[int]:
+        return sorted(id for message in self.emitted for id in settled(message))
+
+    def said(self, id: int) -> str:
+        deltas = (
+            delta
+            for message in self.emitted
+            if isinstance(message, Generated)
+            for each, delta in zip(message.ids, message.deltas, strict=True)
+            if each == id
+        )
+        return " ".join(delta.text for delta in deltas)
+
+    def rejected(self) -> dict[int, str]:
+        return {
+            id: message.code
+            for message in self.emitted
+            if isinstance(message, Rejected)
+            for id in message.ids
+        }
+
+
+def generate(id: int, text: str) -> Generate:
+    return Generate([id], [0], Plain(text), Sampling())
+
+
+def test_the_scripted_generator_is_one() -> None:
+    assert isinstance(ScriptedGenerator(), Generator)
+
+
+def test_answers_run_together_and_end_by_themselves() -> None:
+    run = Run(generate(1, "a"), generate(2, "a b c"))
+    run.go()
+    assert run.generator.together == [{1, 2}, {1, 2}, {2}, {2}]
+    assert (run.said(1), run.said(2)) == ("0 a", "0 a b c")
+    assert run.settled == [1, 2]
+
+
+def test_an_answer_joins_those_that_are_running() -> None:
+    run = Run(generate(1, "a b c"))
+    arrivals = [generate(2, "x")]
+    run.generator.after_step = lambda: run.put(arrivals.pop()) if arrivals else None
+    run.go()
+    assert run.generator.together == [{1}, {1, 2}, {1, 2}, {1}]
+    assert run.settled == [1, 2]
+
+
+def test_choices_of_one_prompt_are_told_apart() -> None:
+    run = Run(Generate([7, 8], [0, 1], Plain("x"), Sampling()))
+    run.go()
+    assert (run.said(7), run.said(8)) == ("0 x", "1 x")
+
+
+def test_texts_are_tokenized_between_steps() -> None:
+    run = Run(generate(1, "a b c"))
+    question = TokenizeConversation([2], [Conversation([{}, {}])])
+    arrivals: list[Part] = [Tokenize([3], ["abc"], True, False), question]
+    run.generator.after_step = lambda: run.put(arrivals.pop()) if arrivals else None
+    run.go()
+    tokens = [message for message in run.emitted if isinstance(message, Tokenized)]
+    assert [(message.ids, message.tokens) for message in tokens] == [([2], [[2]]), ([3], [[3]])]
+    assert run.settled == [1, 2, 3]
+    assert run.emitted.index(tokens[1]) < len(run.emitted) - 1, "it waited for the answer"
+
+
+def test_reading_a_prompt_is_told() -> None:
+    run = Run(generate(1, "read a"))
+    run.go()
+    assert Prefilled([1], [1], [2]) in run.emitted
+    assert run.settled == [1]
+
+
+def test_a_refused_prompt_fails_alone_and_names_the_field() -> None:
+    run = Run(generate(1, "refused"), generate(2, "unreadable"), generate(3, "a"))
+    run.go()
+    assert Rejected([1], ErrorCode.CONTEXT_LENGTH_EXCEEDED, "too long", "prompt") in run.emitted
+    assert run.rejected()[2] == ErrorCode.INFERENCE_FAILED
+    assert run.said(3) == "0 a"
+    assert run.settled == [1, 2, 3]
+
+
+def test_an_answer_that_fails_leaves_the_others_alone() -> None:
+    run = Run(generate(1, "nan"), generate(2, "a b"))
+    run.go()
+    assert run.rejected() == {1: ErrorCode.INVALID_MODEL_OUTPUT}
+    assert run.said(2) == "0 a b"
+    assert run.settled == [1, 2]
+
+
+def test_a_step_that_fails_ends_what_was_running_and_nothing_else() -> None:
+    run = Run(generate(1, "raise"), generate(2, "a"))
+    run.go()
+    assert set(run.rejected()) == {1, 2}
+    assert run.generator.is_idle
+
+    run.put(generate(3, "a"))
+    run.go()
+    assert run.said(3) == "0 a"
+
+
+def test_who_has_left_is_out_before_the_next_step() -> None:
+    run = Run(generate(1, "a b c d"), generate(2, "a b c d"))
+    left: list[None] = [None]
+
+    def leave() -> None:
+        if left:
+            left.pop()
+            run.inbox.cancel([1])
+
+    run.generator.after_step = leave
+    run.go()
+    assert run.generator.together[:2] == [{1, 2}, {2}]
+    assert run.rejected() == {1: ErrorCode.CANCELLED}
+    assert run.settled == [1, 2]
+
+
+def test_who_has_left_before_the_start_takes_no_step() -> None:
+    run = Run(generate(1, "a"))
+    run.inbox.cancel([1])
+    run.go()
+    assert run.generator.together == []
+    assert run.rejected() == {1: ErrorCode.CANCELLED}
+
+
+def test_a_drain_waits_for_the_running_answers() -> None:
+    run = Run(generate(1, "a b c"))
+    run.inbox.close()
+    run.generation.run(run.inbox)
+    assert run.said(1) == "0 a b c"
+
+
+def test_what_is_no_work_for_a_chat_model_is_rejected() -> None:
+    run = Run(Embed([1], ["a"], "float", "right"), generate(2, "a"))
+    run.go()
+    assert run.rejected() == {1: ErrorCode.MODEL_TYPE_MISMATCH}
+    assert run.settled == [1, 2]
