@@ -1,9 +1,12 @@
-"""What a worker is started with: its only argument, as JSON.
+"""What a worker is to do: sent down its lifeline, after its secret.
 
-Visible in ``ps``, easy to start by hand, no secret.
+Its only argument is the folder of its model, for whoever reads ``ps``, or ``SPARE``.
 """
 
 import msgspec
+
+SPARE = "spare"
+"""Have everything imported that a chat model needs, before there is a model."""
 
 
 class GenerationLimits(msgspec.Struct, frozen=True, kw_only=True):

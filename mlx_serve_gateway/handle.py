@@ -9,9 +9,7 @@ of them for ``batch_timeout_s``: progress counts, not a heartbeat.
 
 import asyncio
 import logging
-import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import IntEnum
 from pathlib import Path
@@ -22,7 +20,7 @@ import zmq
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.launch import LaunchSpec
-from mlx_serve_common.models import InstalledModel
+from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import (
     PROTOCOL,
     Batch,
@@ -40,17 +38,16 @@ from mlx_serve_common.wire import (
 from mlx_serve_gateway.channel import Channel
 from mlx_serve_gateway.child import Child
 from mlx_serve_gateway.footprint import Footprints
-from mlx_serve_gateway.output import Output
 from mlx_serve_gateway.progress import Progress
 from mlx_serve_gateway.refusals import not_loaded_in_time, process_not_started
-from mlx_serve_gateway.sentinel import Sentinel
+from mlx_serve_gateway.spare import Spare
 from mlx_serve_gateway.worker import ExitReport, Failure, Observer, StopReason
+from mlx_serve_gateway.worker_process import Surroundings, WorkerProcess
 
 log = logging.getLogger(__name__)
 
 # How long we wait for the last frames of a process that ended by its own decision.
 _LAST_WORDS_S = 0.5
-_LIFELINE_FD = 3
 
 
 class WorkerState(IntEnum):
@@ -71,8 +68,8 @@ class WorkerHost(msgspec.Struct, frozen=True, kw_only=True):
 
     context: "zmq.Context[zmq.Socket[bytes]]"
     run_dir: Path
-    sentinel: Sentinel
-    env: Mapping[str, str]
+    surroundings: Surroundings
+    spare: Spare
     max_batch_items: int
     max_batch_tokens: int | None
     timeouts: Timeouts
@@ -131,28 +128,23 @@ class WorkerHandle:
         return report
 
     def _start(self, resources: ExitStack) -> None:
-        output = Output(self.model.name, self._host.now)
-        resources.callback(output.close)
-        resources.callback(output.close_write_end)
         self._channel = Channel(self._host.context, self._host.run_dir, self._on_frame)
         resources.callback(self._channel.close)
-        lifeline, secret = os.pipe()
-        resources.callback(os.close, secret)
-        try:
-            os.write(secret, self._channel.token)
-            self._child = Child(
-                [sys.executable, "-P", "-m", "mlx_serve_worker", self._launch_spec()],
-                self._host.env,
-                {1: output.write_end, 2: output.write_end, _LIFELINE_FD: lifeline},
-                before_reap=self._host.sentinel.forget,
-            )
-        finally:
-            os.close(lifeline)
-        self.pid = self._child.pid
-        self._host.sentinel.watch(self._child.pid)
+        process = self._process()
+        resources.callback(process.close)
+        self._child = process.child
+        self.pid = process.child.pid
+        process.begin(self._channel.token)
 
-    def _launch_spec(self) -> str:
-        spec = LaunchSpec(
+    def _process(self) -> WorkerProcess:
+        spec = self._launch_spec()
+        if self.model.kind is ModelKind.CHAT and (spare := self._host.spare.take()) is not None:
+            spare.give(self.model.name, spec)
+            return spare
+        return WorkerProcess(self.model.name, spec, self._host.surroundings)
+
+    def _launch_spec(self) -> LaunchSpec:
+        return LaunchSpec(
             model_path=str(self.model.path),
             socket=str(self._channel.path),
             max_batch_items=self._host.max_batch_items,
@@ -160,7 +152,6 @@ class WorkerHandle:
             custom_models=self._host.custom_models,
             generation=self._host.footprints.generation_limits(self.model.manifest),
         )
-        return msgspec.json.encode(spec).decode()
 
     async def _live(self) -> ExitReport:
         exited = self._child.exited

@@ -19,7 +19,7 @@ class Output:
     """The read end of the pipe that is a worker's stdout and stderr."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
-        self._name = name
+        self.name = name
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._partial = b""
@@ -64,11 +64,11 @@ class Output:
             self._second, self._lines = second, 0
         self._lines += 1
         if self._lines <= LINES_PER_SECOND:
-            log.info("%s: %s", self._name, line.decode(errors="replace"))
+            log.info("%s: %s", self.name, line.decode(errors="replace"))
         else:
             self._left_out += 1
 
     def _tell_left_out(self) -> None:
         if self._left_out:
-            log.warning("%s: %d lines of output left out", self._name, self._left_out)
+            log.warning("%s: %d lines of output left out", self.name, self._left_out)
             self._left_out = 0

@@ -8,6 +8,7 @@ Invariants: a pid is taken off the list before it is reaped, so no stranger's pr
 A sentinel that dies is replaced.
 """
 
+import asyncio
 import logging
 import os
 from contextlib import suppress
@@ -15,6 +16,8 @@ from contextlib import suppress
 from mlx_serve_gateway.child import Child
 
 log = logging.getLogger(__name__)
+
+_RETRY_S = 5.0
 
 _SCRIPT = """
 trap '' HUP INT TERM
@@ -47,6 +50,9 @@ class Sentinel:
                     {"PATH": "/usr/bin:/bin"},
                     {0: read_end, 1: nowhere.fileno(), 2: nowhere.fileno()},
                 )
+        except OSError:
+            os.close(write_end)
+            raise
         finally:
             os.close(read_end)
         self._pipe = write_end
@@ -74,7 +80,16 @@ class Sentinel:
         if self._child is not None:
             log.warning("the sentinel process ended; starting another")
             self._close_pipe()
+            self._start_again()
+
+    def _start_again(self) -> None:
+        if self._child is None:
+            return
+        try:
             self.start()
+        except OSError as error:
+            log.error("the sentinel process cannot be started: %s", error)
+            asyncio.get_running_loop().call_later(_RETRY_S, self._start_again)
 
     def _tell(self, op: str, pid: int) -> None:
         if self._pipe is not None:

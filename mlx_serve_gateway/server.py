@@ -14,35 +14,22 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import monotonic
 
 import uvloop
-import zmq
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.config import Sockets
 from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
-from mlx_serve_common.paths import run_directory
-from mlx_serve_common.store import sweep_staging
 from mlx_serve_gateway import connection
 from mlx_serve_gateway.app import build_app
-from mlx_serve_gateway.downloads import Downloads
-from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
-from mlx_serve_gateway.job_process import PROGRAM, JobHost, run_job
-from mlx_serve_gateway.jobs import Jobs
+from mlx_serve_gateway.composition import composed
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
-from mlx_serve_gateway.pool_settings import footprints, pool_settings
-from mlx_serve_gateway.preloading import Preloading
 from mlx_serve_gateway.refusals import shutting_down
-from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.sd_notify import Notifier
-from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.services import Services
-from mlx_serve_gateway.sockets import sweep_dead_sockets
-from mlx_serve_gateway.worker_env import pull_environment, worker_environment
 
 log = logging.getLogger(__name__)
 
@@ -97,42 +84,9 @@ async def _serve(
     notifier = Notifier.from_environment()
     stop = asyncio.Event()
     _on_signals(stop)
-    run_dir = run_directory(home)
-    sweep_dead_sockets(run_dir)
-    _sweep_store(Path(config.models.directory))
-    sentinel = Sentinel()
-    sentinel.start()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-    host = WorkerHost(
-        context=context,
-        run_dir=run_dir,
-        sentinel=sentinel,
-        env=worker_environment() | {"MLX_SERVE_INSTANCE": instance},
-        max_batch_items=config.batch.max_batch_size,
-        max_batch_tokens=None if (tokens := config.batch.max_batch_tokens) == "auto" else tokens,
-        custom_models=config.chat.custom_models,
-        timeouts=Timeouts(config.limits.load_timeout, config.limits.batch_timeout),
-        now=monotonic,
-        footprints=footprints(config),
-    )
-    registry = Registry(Path(config.models.directory), config.models.aliases)
-    lifecycle = Lifecycle(instance, monotonic)
-    pool = Pool(
-        pool_settings(config, registry),
-        lambda model, observer: WorkerHandle(model, observer, host),
-        monotonic,
-    )
-    jobs = Jobs(partial(run_job, _job_host(sentinel, instance)))
-    downloads = Downloads(config, registry, jobs)
-    services = Services(config, registry, pool, lifecycle, jobs, downloads)
-    preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
-    try:
-        async with pool, jobs, preloading:
-            app = build_app(services, partial(_tell_ready, notifier, on_ready))
-            await _serve_until_stopped(app, services, listeners, stop, notifier)
-    finally:
-        await sentinel.stop()
-        context.destroy(linger=0)
+    async with composed(config, home, instance) as services:
+        app = build_app(services, partial(_tell_ready, notifier, on_ready))
+        await _serve_until_stopped(app, services, listeners, stop, notifier)
     return EXIT_OK
 
 
@@ -200,23 +154,6 @@ def _on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, on_signal, number)
     # Whoever started us may have set it to be ignored: we would not learn how workers end.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def _sweep_store(models_dir: Path) -> None:
-    try:
-        sweep_staging(models_dir)
-    except OSError as error:
-        log.warning("what killed jobs left in the models folder cannot be removed: %s", error)
-
-
-def _job_host(sentinel: Sentinel, instance: str) -> JobHost:
-    tag = {"MLX_SERVE_INSTANCE": instance}
-    return JobHost(
-        env={"pull": pull_environment() | tag, "quantize": worker_environment() | tag},
-        sentinel=sentinel,
-        now=monotonic,
-        program=PROGRAM,
-    )
 
 
 class _HypercornConfig(HypercornConfig):

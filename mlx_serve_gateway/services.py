@@ -8,6 +8,7 @@ from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
+from mlx_serve_gateway.spare import Spare
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -17,3 +18,4 @@ class Services(msgspec.Struct, frozen=True):
     lifecycle: Lifecycle
     jobs: Jobs
     downloads: Downloads
+    spare: Spare

@@ -1,4 +1,4 @@
-"""``python -P -m mlx_serve_worker LAUNCH_SPEC``: one model, until the gateway says otherwise.
+"""``python -P -m mlx_serve_worker FOLDER``: one model, until the gateway says otherwise.
 
 The process is bound to its parent before anything else is imported.
 """
@@ -14,14 +14,16 @@ import sys  # noqa: E402
 
 import msgspec  # noqa: E402
 
-from mlx_serve_common.launch import LaunchSpec  # noqa: E402
-from mlx_serve_worker.backend_choice import make_launched  # noqa: E402
+from mlx_serve_common.launch import SPARE, LaunchSpec  # noqa: E402
+from mlx_serve_worker.backend_choice import import_for_chat, make_launched  # noqa: E402
 from mlx_serve_worker.loop import Loop  # noqa: E402
 
 
 def main() -> None:
-    token = lifeline.receive_secret()
-    spec = msgspec.json.decode(sys.argv[1], type=LaunchSpec)
+    if sys.argv[1] == SPARE:
+        import_for_chat()
+    token, orders = lifeline.receive_orders()
+    spec = msgspec.json.decode(orders, type=LaunchSpec)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     code = Loop(spec, token, lambda: make_launched(spec)).run()
     logging.shutdown()

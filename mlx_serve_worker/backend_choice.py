@@ -23,6 +23,11 @@ def make_launched(spec: LaunchSpec) -> Backend | Generator:
     return make_backend(path, _folder(spec.custom_models))
 
 
+def import_for_chat() -> None:
+    """What takes a chat model's worker most of a second, without a model."""
+    from mlx_serve_worker.backends import generator  # noqa: F401
+
+
 def make_backend(path: Path, custom_models: Path | None = None) -> Backend:
     """``custom_models`` is the folder of the person's own architectures."""
     manifest = _manifest(path)

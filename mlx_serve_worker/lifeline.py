@@ -1,9 +1,9 @@
 """A worker must not outlive its gateway, whatever it is doing.
 
-The gateway holds the other end of a pipe: it sends a secret through it and then nothing more, so
-the end of the stream means that the gateway is gone. On Linux the kernel also kills the worker when
-its parent dies: a thread cannot run while C code holds the GIL. Elsewhere the gateway's sentinel
-process does that part.
+The gateway holds the other end of a pipe: it sends a secret and its orders through it and then
+nothing more, so the end of the stream means that the gateway is gone. On Linux the kernel also
+kills the worker when its parent dies: a thread cannot run while C code holds the GIL. Elsewhere the
+gateway's sentinel process does that part.
 """
 
 import ctypes
@@ -30,16 +30,22 @@ def ignore_group_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def receive_secret() -> bytes:
-    """Read the secret and watch the pipe from then on."""
-    secret = b""
-    while len(secret) < TOKEN_BYTES:
-        received = os.read(LIFELINE_FD, TOKEN_BYTES - len(secret))
-        if not received:
-            os._exit(1)
-        secret += received
+def receive_orders() -> tuple[bytes, bytes]:
+    """The secret and what the gateway has the worker do; the pipe is watched from then on."""
+    secret = _receive(TOKEN_BYTES)
+    orders = _receive(int.from_bytes(_receive(4), "big"))
     threading.Thread(target=_exit_with_gateway, name="lifeline", daemon=True).start()
-    return secret
+    return secret, orders
+
+
+def _receive(size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        more = os.read(LIFELINE_FD, size - len(received))
+        if not more:
+            os._exit(1)
+        received += more
+    return received
 
 
 def _exit_with_gateway() -> None:

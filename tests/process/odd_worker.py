@@ -10,7 +10,8 @@ from mlx_serve_common.launch import LaunchSpec
 from mlx_serve_common.wire import *
 
 token = os.read(3, TOKEN_BYTES)
-spec = msgspec.json.decode(sys.argv[1], type=LaunchSpec)
+size = int.from_bytes(os.read(3, 4), "big")
+spec = msgspec.json.decode(os.read(3, size), type=LaunchSpec)
 socket = zmq.Context().socket(zmq.DEALER)
 socket.connect("ipc://" + spec.socket)
 

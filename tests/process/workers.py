@@ -17,8 +17,10 @@ from mlx_serve_common.wire import Batch, Embed, Embedded, Progress, Ready, Rejec
 from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost, WorkerState
 from mlx_serve_gateway.sentinel import Sentinel
+from mlx_serve_gateway.spare import Spare
 from mlx_serve_gateway.worker import ExitReport
 from mlx_serve_gateway.worker_env import worker_environment
+from mlx_serve_gateway.worker_process import Surroundings
 from mlx_serve_worker.backends.fake import render, vector
 from tests.process.gateways import environment
 from tests.waiting import async_until, until
@@ -156,11 +158,12 @@ class WorkerRig:
         env = worker_environment(environment())
         if source is not None:
             env["PYTHONPATH"] = f"{source}{os.pathsep}{env['PYTHONPATH']}"
+        surroundings = Surroundings(env, self.sentinel, monotonic)
         host = WorkerHost(
             context=self._context,
             run_dir=self.run_dir,
-            sentinel=self.sentinel,
-            env=env,
+            surroundings=surroundings,
+            spare=Spare(surroundings, lambda: False),
             max_batch_items=max_batch_items,
             max_batch_tokens=None,
             timeouts=Timeouts(load_s, batch_s, stop_s),

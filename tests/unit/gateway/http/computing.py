@@ -33,6 +33,7 @@ from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.services import Services
+from mlx_serve_gateway.spare import Spare
 from tests.store import ModelStore
 from tests.unit.gateway.http.asgi import Client, http_scope, response_of
 
@@ -135,6 +136,7 @@ class Gateway:
             lifecycle=Lifecycle("test", monotonic),
             jobs=jobs,
             downloads=Downloads(config, registry, jobs),
+            spare=cast(Spare, None),
         )
         self.registry = services.registry
         self.app = build_app(services)
