@@ -47,8 +47,11 @@ class Call:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.deadline: asyncio.TimerHandle | None = None
         self.compute_s = 0.0
+        self.asked_at = 0.0
         self.moved_at = 0.0
         """When the worker last told that it gets on with it."""
+        self.heard_at: float | None = None
+        """When a piece of its answer last came."""
 
     def fail(self, error: ServeError) -> None:
         if not self.done.done():

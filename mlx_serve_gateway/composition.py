@@ -29,6 +29,7 @@ from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.services import Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.telemetry import Silent
 from mlx_serve_gateway.worker_env import pull_environment, worker_environment
 from mlx_serve_gateway.worker_process import Surroundings
 
@@ -55,6 +56,7 @@ async def composed(config: Config, home: Path, instance: str) -> AsyncIterator[S
         pool_settings(config, registry),
         lambda model, observer: WorkerHandle(model, observer, host),
         monotonic,
+        Silent(),
     )
     jobs = Jobs(partial(run_job, _job_host(sentinel, instance)))
     downloads = Downloads(config, registry, jobs)

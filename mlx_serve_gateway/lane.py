@@ -17,15 +17,25 @@ from enum import Enum
 
 import msgspec
 
+from mlx_serve_common.chat import Delta
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import Generated, Progress, Ready, Rejected, Result, settled
+from mlx_serve_common.wire import (
+    Batch,
+    Generated,
+    Progress,
+    Ready,
+    Rejected,
+    Result,
+    settled,
+)
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import Breaker
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.eviction import Occupant
 from mlx_serve_gateway.quarantine import Quarantine
 from mlx_serve_gateway.refusals import still_loading, too_slow
+from mlx_serve_gateway.telemetry import Telemetry
 from mlx_serve_gateway.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -48,7 +58,13 @@ class LaneLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lane:
-    def __init__(self, model: InstalledModel, limits: LaneLimits, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        model: InstalledModel,
+        limits: LaneLimits,
+        now: Callable[[], float],
+        telemetry: Telemetry,
+    ) -> None:
         self.model = model
         self.ttl_s = math.inf
         """How long it stays without being used: of this stay, a request may have set it."""
@@ -79,6 +95,7 @@ class Lane:
         self._limits = limits
         self._linger: asyncio.TimerHandle | None = None
         self._now = now
+        self._telemetry = telemetry
 
     @property
     def phase(self) -> Phase:
@@ -127,10 +144,11 @@ class Lane:
     @contextmanager
     def asked(self, call: Call) -> Iterator[None]:
         """Have a call computed while the block runs; what is left of it then is abandoned."""
-        self.quarantine.check(call, self._now())
+        call.asked_at = self._now()
+        self.quarantine.check(call, call.asked_at)
         self.batcher.offer(call)
         self.pump()
-        self._arm_deadline(call, self._limits.request_timeout_s, self._now())
+        self._arm_deadline(call, self._limits.request_timeout_s)
         try:
             yield
         finally:
@@ -148,22 +166,22 @@ class Lane:
         if in_worker and self.worker is not None:
             self.worker.cancel(in_worker)
 
-    def _arm_deadline(self, call: Call, delay_s: float, asked_at: float) -> None:
+    def _arm_deadline(self, call: Call, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
-        call.deadline = loop.call_later(delay_s, self._on_deadline, call, asked_at)
+        call.deadline = loop.call_later(delay_s, self._on_deadline, call)
 
-    def _on_deadline(self, call: Call, asked_at: float) -> None:
+    def _on_deadline(self, call: Call) -> None:
         """The time for computing starts when the model is there, and anew with each word it says;
         loading has a limit of its own."""
         if self.ready_since is None:
-            ends_at = asked_at + self._limits.load_timeout_s
+            ends_at = call.asked_at + self._limits.load_timeout_s
             error = still_loading(self.model.name)
         else:
-            moved_at = max(asked_at, self.ready_since, call.moved_at)
+            moved_at = max(call.asked_at, self.ready_since, call.moved_at)
             ends_at = moved_at + self._limits.request_timeout_s
             error = too_slow(self._limits.request_timeout_s)
         if (left := ends_at - self._now()) > 0:
-            self._arm_deadline(call, left, asked_at)
+            self._arm_deadline(call, left)
         else:
             call.fail(error)
 
@@ -177,6 +195,15 @@ class Lane:
             return
         while (batch := self.batcher.take()) is not None:
             self.worker.submit(batch)
+            for waited_s in self._waits(batch):
+                self._telemetry.waited(self.model, waited_s)
+
+    def _waits(self, batch: Batch) -> Iterator[float]:
+        """How long those calls have waited whose first item is in the batch."""
+        for part in batch.parts:
+            call = self.batcher.callers(part.ids[:1])[0]
+            if call is not None and call.first_id == part.ids[0]:
+                yield self._now() - call.asked_at
 
     def _should_linger(self) -> bool:
         """Wait ``max_wait_ms`` for company, where that is configured and the worker is idle."""
@@ -198,6 +225,7 @@ class Lane:
         else:
             self.last_success = self._now()
             self.breaker.record_success()
+            self._telemetry.computed(self.model, result)
             for position, (id, call) in enumerate(zip(result.ids, calls, strict=True)):
                 if call is not None:
                     call.put(id, result, position)
@@ -209,13 +237,21 @@ class Lane:
         self.batcher.settle(settled(progress))
         for position, (id, call) in enumerate(zip(progress.ids, callers, strict=True)):
             if call is not None:
-                call.moved_at = now
                 if isinstance(progress, Generated):
-                    call.hear(id, progress.deltas[position])
+                    self._hear(call, id, progress.deltas[position], now)
+                call.moved_at = now
         if isinstance(progress, Generated):
             self.last_success = now
             self.breaker.record_success()
         self.pump()
+
+    def _hear(self, call: Call, id: int, delta: Delta, now: float) -> None:
+        since = call.heard_at or call.asked_at
+        self._telemetry.said(self.model, now - since, is_first=call.heard_at is None)
+        if delta.finish is not None:
+            self._telemetry.answered(self.model, delta.finish)
+        call.heard_at = now
+        call.hear(id, delta)
 
     def _on_rejected(self, result: Rejected, calls: list[Call | None]) -> None:
         for id, call in zip(result.ids, calls, strict=True):

@@ -41,6 +41,7 @@ from mlx_serve_gateway.refusals import (
     shutting_down,
     still_in_use,
 )
+from mlx_serve_gateway.telemetry import Died, Left, Loaded, Refused, Telemetry
 from mlx_serve_gateway.worker import ExitReport, Observer, StopReason, Worker
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,17 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Pool:
     """An async context manager: leaving it ends every worker."""
 
-    def __init__(self, settings: PoolSettings, launch: Launch, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        launch: Launch,
+        now: Callable[[], float],
+        telemetry: Telemetry,
+    ) -> None:
         self._settings = settings
         self._launch = launch
         self._now = now
+        self._telemetry = telemetry
         self._lanes: dict[str, Lane] = {}
         self._tasks = asyncio.TaskGroup()
         self._is_stopping = False
@@ -95,6 +103,7 @@ class Pool:
         ``ttl_s`` is how long it then stays unused, for the rest of this stay in memory.
         """
         lane = self._wanted_lane(model)
+        self._telemetry.leased(model, was_loaded=lane.ready_since is not None)
         if ttl_s is not None:
             lane.ttl_s = ttl_s
         lane.leases += 1
@@ -188,7 +197,7 @@ class Pool:
         lane = self._lanes.get(model.name)
         if lane is None:
             limits = self._settings.lanes[model.kind]
-            lane = self._lanes[model.name] = Lane(model, limits, self._now)
+            lane = self._lanes[model.name] = Lane(model, limits, self._now, self._telemetry)
             lane.is_pinned = model.name in self._settings.pinned
             lane.ttl_s = self._settings.ttl_s
         return lane
@@ -264,6 +273,8 @@ class Pool:
         lane.is_wanted = False
         lane.refusal = error
         lane.fail_all(error)
+        model = lane.model
+        self._telemetry.tell(Refused(model=model.name, kind=model.kind, message=error.message))
 
     def _yield_place(self, lane: Lane) -> None:
         if lane.phase is Phase.READY:
@@ -300,6 +311,16 @@ class Pool:
 
     def on_ready(self, lane: Lane, ready: Ready) -> None:
         log.info("loaded %s on %s in %.2f s", lane.model.name, ready.device, ready.load_s)
+        self._telemetry.tell(
+            Loaded(
+                model=lane.model.name,
+                kind=lane.model.kind,
+                pid=ready.pid,
+                device=ready.device,
+                load_s=ready.load_s,
+                memory_bytes=ready.memory_bytes,
+            )
+        )
         lane.is_wanted = False
         lane.loaded = ready
         lane.ready_since = lane.last_used = self._now()
@@ -326,7 +347,10 @@ class Pool:
 
     def _stays_after(self, lane: Lane, report: ExitReport) -> bool:
         """Settle the accounts of a worker that ended; whether another follows at once."""
-        if isinstance(report.reason, StopReason):
+        model, reason = lane.model, report.reason
+        if isinstance(reason, StopReason):
+            left = Left(model=model.name, kind=model.kind, reason=reason.name.lower())
+            self._telemetry.tell(left)
             for call in lane.batcher.take_back():
                 call.fail(answer_lost())
             self._rest(lane)
@@ -334,11 +358,19 @@ class Pool:
         now = self._now()
         lane.restarts += 1
         lane.breaker.record_death(now)
-        log.warning("the worker of %s %s", lane.model.name, report.reason.value)
+        log.warning("the worker of %s %s", model.name, reason.value)
+        self._telemetry.tell(
+            Died(
+                model=model.name,
+                kind=model.kind,
+                reason=reason.name.lower(),
+                exit_code=report.exit_code,
+            )
+        )
         recovered = lane.batcher.recover()
         for call, index in recovered.killers:
             lane.quarantine.add(call.fingerprint(index), now)
-            call.fail(killed_by_input(report.reason, index))
+            call.fail(killed_by_input(reason, index))
         for call, index in recovered.lost:
             lane.quarantine.suspect(call.fingerprint(index), now)
             call.fail(answer_lost())

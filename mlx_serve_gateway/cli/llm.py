@@ -1,28 +1,39 @@
-"""The command ``mlx-llm-server``: the same daemon as ``mlx-serve start``, on a port of its own."""
+"""The command ``mlx-llm-server``: the same daemon as ``mlx-serve start``, preset for chat."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from mlx_serve_gateway.cli.entry import run
-from mlx_serve_gateway.cli.output import note
 from mlx_serve_gateway.cli.serve import run_start, start_options
 from mlx_serve_gateway.cli.version import version_option
 
 PORT = 9044
+MODEL = "mlx-community/Qwen3-8B-4bit"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @start_options
 @version_option
 def mlx_llm_server(**options: Any) -> int:
-    """Start the server on the port meant for chat.
+    """Start a chat server: `mlx-serve start` on port 9044, with a model for every chat request.
 
-    Chat is not served yet: until it is, this is `mlx-serve start --port 9044`. Stop it with
+    That model is --model-name, else chat.default_model of the configuration, else
+    mlx-community/Qwen3-8B-4bit; the first request that needs it downloads it, and
+    `curl http://127.0.0.1:9044/api/jobs` shows how far that is. Stop the server with
     `mlx-serve stop --port 9044`.
     """
-    note("chat is not served yet; what this server answers is what mlx-serve answers")
+    options["model_name"] = options["model_name"] or _preset_model(options["config_file"])
     return run_start(**options)
+
+
+def _preset_model(config_file: Path | None) -> str | None:
+    """None where the configuration has one."""
+    from mlx_serve_common.paths import home
+    from mlx_serve_gateway.cli.configuration import load
+
+    return None if load(home(), config_file).config.chat.default_model else MODEL
 
 
 def main() -> None:

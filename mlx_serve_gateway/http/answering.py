@@ -84,10 +84,15 @@ class Hearing:
 
 
 class ChatModels:
-    """Which chat model a request is for."""
+    """Which chat model a request is for.
+
+    The default, if it names none; where the configuration says so, the default also stands for
+    unknown names, as long as there is no other chat model that could be meant.
+    """
 
     def __init__(self, services: Services) -> None:
         self._chat = services.config.chat
+        self._registry = services.registry
         self._models = ModelChoice(services)
 
     async def find(self, request: Request, name: str | None) -> InstalledModel:
@@ -98,6 +103,15 @@ class ChatModels:
             return await self._models.find(request, name, ModelKind.CHAT)
         except ServeError as error:
             is_unknown = error.code is ErrorCode.MODEL_NOT_FOUND
-            if not is_unknown or default is None or not self._chat.default_for_unknown:
+            if not is_unknown or default is None or not self._stands_for_unknown(default):
                 raise
         return await self._models.find(request, default, ModelKind.CHAT)
+
+    def _stands_for_unknown(self, default: str) -> bool:
+        if not self._chat.default_for_unknown:
+            return False
+        others = [model for model in self._registry.models() if model.kind is ModelKind.CHAT]
+        try:
+            return others == [self._registry.find(default)]
+        except ServeError:
+            return not others

@@ -136,15 +136,14 @@ async def test_the_deadline_starts_anew_with_every_sign_of_progress(
         worker = await ready(workers)
         (id,) = worker.held
         lane = pool._lanes[CHAT.name]
-        asked_at = clock()
         clock.advance(100)
         sign(worker, id)
         clock.advance(100)
-        lane._on_deadline(asked.call, asked_at)
+        lane._on_deadline(asked.call)
         await settle()
         assert not asked.task.done()
         clock.advance(21)
-        lane._on_deadline(asked.call, asked_at)
+        lane._on_deadline(asked.call)
         with pytest.raises(ServeError) as raised:
             await asked.task
         assert raised.value.code is ErrorCode.INFERENCE_TIMEOUT
