@@ -13,17 +13,23 @@ from starlette.types import ASGIApp
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.access import Access, Handler
+from mlx_serve_gateway.http.anthropic import AnthropicApi
 from mlx_serve_gateway.http.browser_rules import BrowserRules
 from mlx_serve_gateway.http.embeddings import EmbeddingsApi
+from mlx_serve_gateway.http.endpoint_label import endpoint_labels
 from mlx_serve_gateway.http.errors import error_response
 from mlx_serve_gateway.http.guard import Guard
 from mlx_serve_gateway.http.health import HealthApi
 from mlx_serve_gateway.http.job_list import JobsApi
 from mlx_serve_gateway.http.model_list import ModelsApi
+from mlx_serve_gateway.http.ollama_chat import OllamaChatApi
 from mlx_serve_gateway.http.ollama_embed import OllamaEmbedApi
+from mlx_serve_gateway.http.ollama_generate import OllamaGenerateApi
 from mlx_serve_gateway.http.ollama_models import OllamaModelsApi
 from mlx_serve_gateway.http.ollama_pull import OllamaPullApi
 from mlx_serve_gateway.http.ollama_store import OllamaStoreApi
+from mlx_serve_gateway.http.prometheus import PrometheusApi
+from mlx_serve_gateway.http.quantize import QuantizeApi
 from mlx_serve_gateway.http.rerank import RerankApi
 from mlx_serve_gateway.http.score import ScoreApi
 from mlx_serve_gateway.http.tokenize import TokenizeApi
@@ -38,8 +44,9 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
         on_started()
         yield
 
+    served = routes(services)
     app = Starlette(
-        routes=routes(services),
+        routes=served,
         lifespan=lifespan,
         exception_handlers={
             ServeError: _on_serve_error,
@@ -49,7 +56,13 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
     )
     # A redirect from /v1/embeddings/ would lose the body of many clients.
     app.router.redirect_slashes = False
-    return Guard(BrowserRules(app, services.config.server), services.lifecycle)
+    ruled = BrowserRules(app, services.config.server)
+    endpoint_of = endpoint_labels(served)
+
+    def count(path: str, status: int, seconds: float, size: int) -> None:
+        services.metrics.request(endpoint_of(path), status, seconds, size)
+
+    return Guard(ruled, services.lifecycle, count)
 
 
 def routes(services: Services) -> list[Route]:
@@ -58,6 +71,7 @@ def routes(services: Services) -> list[Route]:
     scoring = ScoreApi(services)
     tokens = TokenizeApi(services)
     models = ModelsApi(services)
+    anthropic = AnthropicApi(services)
     health = HealthApi(services)
     owners = Access(services.config.server).owners_only
     return [
@@ -75,15 +89,24 @@ def routes(services: Services) -> list[Route]:
         *_route("POST", "/v1/detokenize", tokens.detokenize),
         *_route("POST", "/detokenize", tokens.detokenize_one),
         *_route("POST", "/decode", tokens.decode),
+        *_route("POST", "/v1/messages", anthropic.create),
+        *_route("POST", "/v1/messages/count_tokens", anthropic.count_tokens),
         *_route("GET", "/v1/models", models.list),
         Route("/v1/models/{id:path}", models.get, methods=["GET"]),
         Route("/", health.root, methods=["GET"]),
         *_route("GET", "/health", health.health),
         *_route("GET", "/health/detail", owners(health.detail)),
+        *_metrics_route(services, owners),
         *_route("GET", "/livez", health.live),
         *_route("GET", "/readyz", health.ready),
         *_ollama_routes(services, owners),
     ]
+
+
+def _metrics_route(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
+    if not services.config.metrics.enabled:
+        return []
+    return _route("GET", "/metrics", owners(PrometheusApi(services.metrics.registry).metrics))
 
 
 def _ollama_routes(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
@@ -95,9 +118,12 @@ def _ollama_routes(services: Services, owners: Callable[[Handler], Handler]) -> 
         *_route("GET", "/api/tags", models.tags),
         *_route("GET", "/api/ps", owners(models.ps)),
         *_route("POST", "/api/show", owners(models.show)),
+        *_route("POST", "/api/chat", OllamaChatApi(services).chat),
+        *_route("POST", "/api/generate", OllamaGenerateApi(services).generate),
         *_route("POST", "/api/embed", vectors.embed),
         *_route("POST", "/api/embeddings", vectors.embeddings),
         *_route("POST", "/api/pull", owners(OllamaPullApi(services).pull)),
+        *_route("POST", "/api/quantize", owners(QuantizeApi(services).quantize)),
         *_route("GET", "/api/jobs", owners(JobsApi(services).list)),
         *_route("DELETE", "/api/delete", owners(store.delete)),
         *_route("POST", "/api/copy", owners(store.copy)),

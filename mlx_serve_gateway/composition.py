@@ -21,7 +21,9 @@ from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
 from mlx_serve_gateway.job_process import PROGRAM, JobHost, run_job
 from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool
+from mlx_serve_gateway.pool_metrics import PoolMetrics
 from mlx_serve_gateway.pool_settings import footprints, pool_settings
 from mlx_serve_gateway.preloading import Preloading
 from mlx_serve_gateway.registry import Registry
@@ -29,7 +31,6 @@ from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.services import Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
 from mlx_serve_gateway.spare import Spare
-from mlx_serve_gateway.telemetry import Silent
 from mlx_serve_gateway.worker_env import pull_environment, worker_environment
 from mlx_serve_gateway.worker_process import Surroundings
 
@@ -52,19 +53,21 @@ async def composed(config: Config, home: Path, instance: str) -> AsyncIterator[S
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     host = _worker_host(config, context, run_dir, surroundings, spare)
     lifecycle = Lifecycle(instance, monotonic)
+    metrics = Metrics()
     pool = Pool(
         pool_settings(config, registry),
         lambda model, observer: WorkerHandle(model, observer, host),
         monotonic,
-        Silent(),
+        metrics,
     )
+    metrics.registry.register(PoolMetrics(pool.statuses, lifecycle, spare))
     jobs = Jobs(partial(run_job, _job_host(sentinel, instance)))
     downloads = Downloads(config, registry, jobs)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
     try:
         async with pool, jobs, preloading:
             spare.prepare()
-            yield Services(config, registry, pool, lifecycle, jobs, downloads, spare)
+            yield Services(config, registry, pool, lifecycle, jobs, downloads, spare, metrics)
     finally:
         await spare.stop()
         await sentinel.stop()

@@ -6,6 +6,7 @@ from mlx_serve_common.config import Config
 from mlx_serve_gateway.downloads import Downloads
 from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.spare import Spare
@@ -19,3 +20,4 @@ class Services(msgspec.Struct, frozen=True):
     jobs: Jobs
     downloads: Downloads
     spare: Spare
+    metrics: Metrics

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 
 import msgspec
-import psutil
 
+from mlx_serve_gateway.resident import resident_bytes
 from mlx_serve_gateway.worker_process import Surroundings, WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,8 @@ class Spare:
         if self._process is None:
             return None
         pid = self._process.child.pid
-        try:
-            return SpareStatus(pid, psutil.Process(pid).memory_info().rss)
-        except psutil.Error:
-            return None
+        resident = resident_bytes(pid)
+        return None if resident is None else SpareStatus(pid, resident)
 
     async def stop(self) -> None:
         if self._timer is not None:

@@ -1,10 +1,12 @@
-"""The outermost ASGI layer: request ids, counting what is in flight, refusing while draining.
+"""The outermost ASGI layer: request ids, counting, refusing while draining.
 
 Plain ASGI: Starlette's BaseHTTPMiddleware hides the client's disconnect from handlers.
 """
 
 import logging
 import secrets
+from collections.abc import Callable
+from time import monotonic
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,13 +19,18 @@ from mlx_serve_gateway.refusals import shutting_down
 log = logging.getLogger(__name__)
 
 _ANSWERED_WHILE_DRAINING = {"/", "/health", "/health/detail", "/livez", "/readyz"}
+_NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
 _LONGEST_ID = 128
+
+Count = Callable[[str, int, float, int], None]
+"""Told of every answer: path, status, seconds, and how large the request was."""
 
 
 class Guard:
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, count: Count) -> None:
         self._app = app
         self._lifecycle = lifecycle
+        self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,7 +39,14 @@ class Guard:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         name = _clean(given) or f"req-{secrets.token_hex(8)}"
         token = request_id.set(name)
-        status = 0
+        status = received = 0
+        started = monotonic()
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -50,9 +64,12 @@ class Guard:
                 refusal = error_response(shutting_down(), scope["path"])
                 await refusal(scope, receive, send_with_id)
             else:
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, counted, send_with_id)
         finally:
             self._lifecycle.leave()
+            if scope["path"] not in _NOT_COUNTED:
+                # Without a status nobody was there to hear it.
+                self._count(scope["path"], status or 499, monotonic() - started, received)
             level = logging.INFO if status >= 400 else logging.DEBUG
             log.log(level, "%s %s %d", scope["method"], scope["path"], status)
             request_id.reset(token)

@@ -9,14 +9,15 @@ import os
 from typing import Literal
 
 import msgspec
-import psutil
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from mlx_serve_common import VERSION
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.lane_status import LaneStatus
+from mlx_serve_gateway.resident import resident_bytes
 from mlx_serve_gateway.services import Services
+from mlx_serve_gateway.spare import SpareStatus
 
 Status = Literal["ok", "degraded", "draining"]
 
@@ -51,6 +52,8 @@ class HealthDetail(Health, kw_only=True):
     in_flight: int
     queued: int
     problems: list[str]
+    spare: SpareStatus | None
+    """The process that waits for a chat model."""
     workers: list[WorkerHealth]
 
 
@@ -63,6 +66,7 @@ class HealthApi:
     def __init__(self, services: Services) -> None:
         self._pool = services.pool
         self._lifecycle = services.lifecycle
+        self._spare = services.spare
 
     async def root(self, request: Request) -> Response:
         return PlainTextResponse("mlx-serve is running\n")
@@ -96,6 +100,7 @@ class HealthApi:
             in_flight=sum(lane.in_flight for lane in lanes),
             queued=sum(lane.queued for lane in lanes),
             problems=self._problems(),
+            spare=self._spare.status(),
             workers=[_worker(lane) for lane in lanes if lane.state != "absent" or lane.error],
         )
         return json_response(detail)
@@ -134,15 +139,6 @@ def _worker(lane: LaneStatus) -> WorkerHealth:
         expires_in_s=None if math.isinf(lane.expires_in_s) else round(lane.expires_in_s, 3),
         device=lane.device,
         last_success_s=None if lane.last_success_s is None else round(lane.last_success_s, 3),
-        memory_bytes=_memory_bytes(lane.pid),
+        memory_bytes=None if lane.pid is None else resident_bytes(lane.pid),
         error=lane.error,
     )
-
-
-def _memory_bytes(pid: int | None) -> int | None:
-    if pid is None:
-        return None
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return None

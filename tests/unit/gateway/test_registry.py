@@ -175,6 +175,9 @@ def test_a_broken_folder_hides_no_other(store: ModelStore, content: bytes, told:
     ((folder, reason),) = found.broken()
     assert folder == "broken"
     assert told in reason
+    with pytest.raises(ServeError, match="cannot be used; `mlx-serve list` says why") as refused:
+        found.find("broken")
+    assert refused.value.code is ErrorCode.MODEL_NOT_FOUND
 
 
 def test_a_folder_without_a_manifest_is_told(store: ModelStore) -> None:

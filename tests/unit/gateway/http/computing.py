@@ -30,6 +30,7 @@ from mlx_serve_gateway.downloads import Downloads
 from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.services import Services
@@ -137,6 +138,7 @@ class Gateway:
             jobs=jobs,
             downloads=Downloads(config, registry, jobs),
             spare=cast(Spare, None),
+            metrics=Metrics(),
         )
         self.registry = services.registry
         self.app = build_app(services)

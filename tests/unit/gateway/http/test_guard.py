@@ -6,7 +6,7 @@ import logging
 import msgspec
 import pytest
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from mlx_serve_common.logs import request_id
 from mlx_serve_gateway.http.guard import Guard
@@ -31,6 +31,14 @@ class App:
         await PlainTextResponse("fine")(scope, receive, send)
 
 
+COUNTED: list[tuple[str, int, int]] = []
+
+
+def count(path: str, status: int, seconds: float, size: int) -> None:
+    assert seconds >= 0
+    COUNTED.append((path, status, size))
+
+
 @pytest.fixture
 def lifecycle(clock: FakeClock) -> Lifecycle:
     return Lifecycle("me", clock)
@@ -38,7 +46,7 @@ def lifecycle(clock: FakeClock) -> Lifecycle:
 
 async def test_every_answer_carries_an_id_of_its_own(lifecycle: Lifecycle) -> None:
     app = App()
-    guard = Guard(app, lifecycle)
+    guard = Guard(app, lifecycle, count)
     ids = [
         (await response_of(guard, http_scope(), Client().receive))["headers"]["x-request-id"]
         for _ in range(3)
@@ -51,7 +59,7 @@ async def test_every_answer_carries_an_id_of_its_own(lifecycle: Lifecycle) -> No
 
 async def test_a_clients_own_id_is_kept(lifecycle: Lifecycle) -> None:
     scope = http_scope(headers=[(b"x-request-id", b"mine-1")])
-    response = await response_of(Guard(App(), lifecycle), scope, Client().receive)
+    response = await response_of(Guard(App(), lifecycle, count), scope, Client().receive)
 
     assert response["headers"]["x-request-id"] == "mine-1"
 
@@ -61,13 +69,13 @@ async def test_an_id_that_cannot_stand_in_a_log_is_replaced(
     lifecycle: Lifecycle, given: bytes
 ) -> None:
     scope = http_scope(headers=[(b"x-request-id", given)])
-    response = await response_of(Guard(App(), lifecycle), scope, Client().receive)
+    response = await response_of(Guard(App(), lifecycle, count), scope, Client().receive)
 
     assert response["headers"]["x-request-id"].startswith("req-")
 
 
 async def test_answers_are_not_sniffed_and_not_cached(lifecycle: Lifecycle) -> None:
-    response = await response_of(Guard(App(), lifecycle), http_scope(), Client().receive)
+    response = await response_of(Guard(App(), lifecycle, count), http_scope(), Client().receive)
 
     assert response["headers"]["x-content-type-options"] == "nosniff"
     assert response["headers"]["cache-control"] == "no-store"
@@ -76,8 +84,11 @@ async def test_answers_are_not_sniffed_and_not_cached(lifecycle: Lifecycle) -> N
 async def test_what_is_in_flight_is_counted(lifecycle: Lifecycle) -> None:
     app = App()
     app.may_answer.clear()
+    guard = Guard(app, lifecycle, count)
     requests = [
-        asyncio.ensure_future(response_of(Guard(app, lifecycle), http_scope(), Client().receive))
+        asyncio.ensure_future(
+            response_of(Guard(app, lifecycle, count), http_scope(), Client().receive)
+        )
         for _ in range(3)
     ]
     await asyncio.sleep(0)
@@ -93,7 +104,7 @@ async def test_what_fails_is_counted_out_too(lifecycle: Lifecycle) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        await response_of(Guard(failing, lifecycle), http_scope(), Client().receive)
+        await response_of(Guard(failing, lifecycle, count), http_scope(), Client().receive)
 
     assert lifecycle.in_flight == 0
     assert request_id.get() is None
@@ -102,7 +113,7 @@ async def test_what_fails_is_counted_out_too(lifecycle: Lifecycle) -> None:
 async def test_while_draining_new_work_is_refused(lifecycle: Lifecycle) -> None:
     lifecycle.is_draining = True
     app = App()
-    response = await response_of(Guard(app, lifecycle), http_scope(), Client().receive)
+    response = await response_of(Guard(app, lifecycle, count), http_scope(), Client().receive)
 
     assert response["status"] == 503
     assert response["headers"]["connection"] == "close"
@@ -116,7 +127,9 @@ async def test_while_draining_new_work_is_refused(lifecycle: Lifecycle) -> None:
 @pytest.mark.parametrize("path", ["/", "/health", "/health/detail", "/livez", "/readyz"])
 async def test_while_draining_probes_are_answered(lifecycle: Lifecycle, path: str) -> None:
     lifecycle.is_draining = True
-    response = await response_of(Guard(App(), lifecycle), http_scope(path, "GET"), Client().receive)
+    response = await response_of(
+        Guard(App(), lifecycle, count), http_scope(path, "GET"), Client().receive
+    )
 
     assert response["status"] == 200
 
@@ -126,7 +139,7 @@ async def test_refusals_are_logged_with_their_status(
 ) -> None:
     lifecycle.is_draining = True
     with caplog.at_level(logging.INFO):
-        await response_of(Guard(App(), lifecycle), http_scope(), Client().receive)
+        await response_of(Guard(App(), lifecycle, count), http_scope(), Client().receive)
 
     assert "POST /v1/embeddings 503" in caplog.text
 
@@ -140,5 +153,42 @@ async def test_what_is_not_http_is_passed_on(lifecycle: Lifecycle) -> None:
     async def send(message: object) -> None:
         raise AssertionError(message)
 
-    await Guard(app, lifecycle)({"type": "lifespan"}, Client().receive, send)
+    await Guard(app, lifecycle, count)({"type": "lifespan"}, Client().receive, send)
     assert seen == ["lifespan"]
+
+
+async def test_every_answer_is_counted_with_what_was_read_for_it(lifecycle: Lifecycle) -> None:
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await PlainTextResponse("no", 404)(scope, receive, send)
+
+    COUNTED.clear()
+    scope = http_scope("/v1/embeddings")
+    await response_of(Guard(reading, lifecycle, count), scope, Client(b"12345").receive)
+    lifecycle.is_draining = True
+    await response_of(Guard(reading, lifecycle, count), scope, Client(b"12345").receive)
+
+    assert COUNTED == [("/v1/embeddings", 404, 5), ("/v1/embeddings", 503, 0)]
+
+
+async def response_of_nothing(guard: Guard) -> None:
+    async def unheard(message: Message) -> None:
+        raise AssertionError(message)
+
+    await guard(http_scope("/x"), Client().receive, unheard)
+
+
+async def test_an_answer_that_nobody_waited_for_is_counted_as_that(lifecycle: Lifecycle) -> None:
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        pass
+
+    COUNTED.clear()
+    await response_of_nothing(Guard(silent, lifecycle, count))
+    assert COUNTED == [("/x", 499, 0)]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health", "/livez", "/readyz"])
+async def test_probes_are_not_counted(lifecycle: Lifecycle, path: str) -> None:
+    COUNTED.clear()
+    await response_of(Guard(App(), lifecycle, count), http_scope(path, "GET"), Client().receive)
+    assert COUNTED == []

@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from mlx_serve_common.config import Config, ModelsConfig
+from mlx_serve_common.conversion import Conversion, Scheme
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.events import JobEvent
-from mlx_serve_common.models import ModelKind
+from mlx_serve_common.models import ModelKind, Quality, encode_manifest
 from mlx_serve_gateway.jobs import Jobs
 from tests.store import ModelStore
 from tests.unit.gateway.fake_jobs import SUCCESS, Runs
@@ -30,9 +31,9 @@ def gateway(store: ModelStore, jobs: Jobs) -> Gateway:
 class Pulling:
     """A request in flight."""
 
-    def __init__(self, gateway: Gateway, **body: Any) -> None:
+    def __init__(self, gateway: Gateway, path: str = "/api/pull", **body: Any) -> None:
         self.client = Client(msgspec.json.encode(body))
-        response = response_of(gateway.app, http_scope("/api/pull"), self.client.receive)
+        response = response_of(gateway.app, http_scope(path), self.client.receive)
         self.task = asyncio.ensure_future(response)
 
     async def reply(self) -> Reply:
@@ -179,13 +180,11 @@ async def test_all_who_ask_share_one_download(gateway: Gateway, runs: Runs) -> N
         ({"model": "bge-small:latest"}, "BAAI/bge-small-en-v1.5"),
         ({"model": None, "name": "hf.co/org/other"}, "org/other"),
         ({"model": "org/other@v1"}, "org/other@v1"),
-        ({"model": "here"}, "org/where-it-is-from"),
     ],
 )
 async def test_what_is_asked_for(
     gateway: Gateway, store: ModelStore, runs: Runs, body: dict[str, Any], repository: str
 ) -> None:
-    store.add("here", source="org/where-it-is-from")
     request = await pulling(gateway, **body)
     ((kind, repo, *more),) = runs.started
 
@@ -193,6 +192,43 @@ async def test_what_is_asked_for(
     assert more == [f"--models-dir={store.models_dir}", "--custom-models=custom_models"]
     await runs.end(repo, SUCCESS)
     await request.lines()
+
+
+async def test_what_is_installed_is_asked_for_as_it_is(
+    gateway: Gateway, store: ModelStore, runs: Runs
+) -> None:
+    conversion = Conversion(Scheme(64, 8, "affine"))
+    manifest = store.add("other", source="org/original").manifest
+    made = msgspec.structs.replace(manifest, name="here", conversion=conversion)
+    store.add_raw("here", encode_manifest(made))
+    request = await pulling(gateway, model="here:latest")
+    ((_, repo, *more),) = runs.started
+
+    assert repo == "--repo=org/original"
+    assert more[2:] == ["--name=here", "--mode=affine", "--bits=8", "--group-size=64"]
+    await runs.end(repo)
+    await request.lines()
+
+
+async def test_it_may_be_converted_on_arrival(gateway: Gateway, runs: Runs) -> None:
+    first = await pulling(gateway, quantize="4bit", dtype="float16")
+    assert runs.started[0][-4:] == (
+        "--dtype=float16", "--mode=affine", "--bits=4", "--group-size=64",
+    )  # fmt: skip
+    again = await pulling(gateway, quantize="4bit", dtype="float16", stream=False)
+    assert len(runs.started) == 1
+    quality = Quality(texts=100, mean_cosine=0.99, min_cosine=0.98, rank_correlation=0.97)
+    success = JobEvent(
+        status="success", model="tiny-fp16-4bit", original_size=9, quantized_size=3, quality=quality
+    )
+    await runs.end(REPO, success)
+
+    (line,) = await first.lines()
+    assert line.items() >= {"status": "success", "model": "tiny-fp16-4bit"}.items()
+    assert line["quality"]["mean_cosine"] == 0.99
+    assert (await again.reply()).json == line
+    (job,) = gateway.services.jobs.all()
+    assert job.request.model == "tiny-fp16-4bit"
 
 
 async def test_the_kind_may_be_said(gateway: Gateway, runs: Runs) -> None:
@@ -227,6 +263,9 @@ async def test_the_name_may_be_said(gateway: Gateway, runs: Runs) -> None:
         ({"model": "x" * 10_000}, 404),
         ({"model": "imported"}, 400),
         ({"type": "poem"}, 400),
+        ({"quantize": "5bit"}, 400),
+        ({"quantize": 4}, 400),
+        ({"dtype": "float8"}, 400),
         ({"stream": "yes"}, 400),
     ],
 )

@@ -1,0 +1,11 @@
+"""How much memory a process has."""
+
+import psutil
+
+
+def resident_bytes(pid: int) -> int | None:
+    """None if it is gone."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
