@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.access import Access, Handler
+from mlx_serve_gateway.http.admin import AdminApi
 from mlx_serve_gateway.http.anthropic import AnthropicApi
 from mlx_serve_gateway.http.browser_rules import BrowserRules
 from mlx_serve_gateway.http.embeddings import EmbeddingsApi
@@ -99,7 +100,21 @@ def routes(services: Services) -> list[Route]:
         *_metrics_route(services, owners),
         *_route("GET", "/livez", health.live),
         *_route("GET", "/readyz", health.ready),
+        *_admin_routes(services, owners),
         *_ollama_routes(services, owners),
+    ]
+
+
+def _admin_routes(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
+    admin = AdminApi(services)
+    return [
+        *_route("POST", "/admin/load", owners(admin.load)),
+        *_route("POST", "/admin/unload", owners(admin.unload)),
+        *_route("POST", "/admin/pin", owners(admin.pin)),
+        *_route("POST", "/admin/unpin", owners(admin.unpin)),
+        *_route("POST", "/admin/reload", owners(admin.reload)),
+        *_route("POST", "/admin/drain", owners(admin.drain)),
+        *_route("GET", "/admin/events", owners(admin.events)),
     ]
 
 

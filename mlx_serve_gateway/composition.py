@@ -15,8 +15,9 @@ import zmq
 
 from mlx_serve_common.config import Config
 from mlx_serve_common.paths import run_directory
-from mlx_serve_common.store import sweep_staging
+from mlx_serve_common.store import Store, sweep_staging
 from mlx_serve_gateway.downloads import Downloads
+from mlx_serve_gateway.event_log import EventLog
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
 from mlx_serve_gateway.job_process import PROGRAM, JobHost, run_job
 from mlx_serve_gateway.jobs import Jobs
@@ -24,11 +25,12 @@ from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.pool_metrics import PoolMetrics
-from mlx_serve_gateway.pool_settings import footprints, pool_settings
+from mlx_serve_gateway.pool_settings import pool_settings
 from mlx_serve_gateway.preloading import Preloading
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.sentinel import Sentinel
-from mlx_serve_gateway.services import Services
+from mlx_serve_gateway.server_events import Event
+from mlx_serve_gateway.services import Controls, Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
 from mlx_serve_gateway.spare import Spare
 from mlx_serve_gateway.worker_env import pull_environment, worker_environment
@@ -40,7 +42,9 @@ _CHAT_BACKEND = "generator"
 
 
 @asynccontextmanager
-async def composed(config: Config, home: Path, instance: str) -> AsyncIterator[Services]:
+async def composed(
+    config: Config, home: Path, instance: str, controls: Controls
+) -> AsyncIterator[Services]:
     run_dir = run_directory(home)
     sweep_dead_sockets(run_dir)
     _sweep_store(Path(config.models.directory))
@@ -53,21 +57,38 @@ async def composed(config: Config, home: Path, instance: str) -> AsyncIterator[S
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     host = _worker_host(config, context, run_dir, surroundings, spare)
     lifecycle = Lifecycle(instance, monotonic)
-    metrics = Metrics()
+    metrics, events = Metrics(), EventLog()
+
+    def tell(event: Event) -> None:
+        metrics.tell(event)
+        events.tell(event)
+
     pool = Pool(
         pool_settings(config, registry),
-        lambda model, observer: WorkerHandle(model, observer, host),
+        lambda model, observer, limits: WorkerHandle(model, observer, host, limits),
         monotonic,
+        tell,
         metrics,
     )
     metrics.registry.register(PoolMetrics(pool.statuses, lifecycle, spare))
-    jobs = Jobs(partial(run_job, _job_host(sentinel, instance)))
+    jobs = Jobs(partial(run_job, _job_host(sentinel, instance)), tell)
     downloads = Downloads(config, registry, jobs)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
     try:
         async with pool, jobs, preloading:
             spare.prepare()
-            yield Services(config, registry, pool, lifecycle, jobs, downloads, spare, metrics)
+            yield Services(
+                config=config,
+                registry=registry,
+                pool=pool,
+                lifecycle=lifecycle,
+                jobs=jobs,
+                downloads=downloads,
+                spare=spare,
+                metrics=metrics,
+                events=events,
+                controls=controls,
+            )
     finally:
         await spare.stop()
         await sentinel.stop()
@@ -92,13 +113,14 @@ def _worker_host(
         custom_models=config.chat.custom_models,
         timeouts=Timeouts(config.limits.load_timeout, config.limits.batch_timeout),
         now=monotonic,
-        footprints=footprints(config),
     )
 
 
 def _sweep_store(models_dir: Path) -> None:
     try:
         sweep_staging(models_dir)
+        if models_dir.is_dir():
+            Store(models_dir).write_index()
     except OSError as error:
         log.warning("what killed jobs left in the models folder cannot be removed: %s", error)
 

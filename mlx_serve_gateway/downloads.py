@@ -8,13 +8,16 @@ up after ``models.auto_download_timeout``, its download goes on; one that failed
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from msgspec.structs import replace
+
 from mlx_serve_common.config import Config
+from mlx_serve_common.conversion import Conversion
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
 from mlx_serve_common.models import InstalledModel, ModelKind
-from mlx_serve_common.names import check_name
+from mlx_serve_common.references import Reference, read_reference
 from mlx_serve_gateway.jobs import Job, JobRequest, Jobs
-from mlx_serve_gateway.references import Reference, read_reference
+from mlx_serve_gateway.orders import Pull, pull_of
 from mlx_serve_gateway.registry import Registry
 
 PAUSE_S = 30.0
@@ -24,20 +27,30 @@ _SHOWN = 100
 
 class Downloads:
     def __init__(self, config: Config, registry: Registry, jobs: Jobs) -> None:
-        self._config = config.models
-        self._custom_models = config.chat.custom_models
+        self.configure(config)
         self._registry = registry
         self._jobs = jobs
+
+    def configure(self, config: Config) -> None:
+        self._config = config
+        self._models = config.models
 
     def reference(self, name: str) -> Reference | None:
         return read_reference(self._registry.meant(name))
 
-    def pull(self, name: str, kind: ModelKind | None = None, install_as: str | None = None) -> Job:
+    def pull(
+        self,
+        name: str,
+        kind: ModelKind | None = None,
+        install_as: str | None = None,
+        conversion: Conversion | None = None,
+    ) -> Job:
         """Fetch what ``name`` stands for: a repository, or the one that a model came from."""
-        reference = self.reference(name)
-        if reference is None:
-            reference = self._origin(name)
-        return self._jobs.start(self._request(reference, kind, install_as))
+        order = pull_of(name, self._registry, conversion)
+        if order is None:
+            raise self._no_repository(name)
+        wanted = replace(order, kind=kind, name=install_as or order.name)
+        return self._jobs.start(self._request(wanted))
 
     async def fetch(self, reference: Reference) -> InstalledModel:
         """Have it installed, however long that takes."""
@@ -50,52 +63,34 @@ class Downloads:
         reference = self.reference(name)
         if reference is None or reference.revision is not None:
             raise not_found(name)
-        if not (self._config.auto_download and self._config.auto_download_on_request):
+        if not (self._models.auto_download and self._models.auto_download_on_request):
             raise _not_by_itself(name, reference)
-        request = self._request(reference)
+        request = self._request(Pull(reference=reference))
         self._refuse_repetition(request)
         job = self._jobs.start(request)
         try:
-            async with asyncio.timeout(self._config.auto_download_timeout):
+            async with asyncio.timeout(self._models.auto_download_timeout):
                 last = await job.ended()
         except TimeoutError:
             raise _still_downloading(name, job) from None
         raise_failure(last)
         return self._registry.find(last.model or reference.model)
 
-    def _origin(self, name: str) -> Reference:
-        """Where an installed model came from."""
+    def _no_repository(self, name: str) -> ServeError:
         try:
-            source = self._registry.find(name).manifest.source
+            self._registry.find(name)
         except ServeError as error:
             message = f"{name[:_SHOWN]!r} is no repository; name one as org/name"
-            raise ServeError(error.code, message, param="model") from None
-        reference = read_reference(source or "")
-        if reference is None:
-            raise ServeError(
-                ErrorCode.INVALID_REQUEST,
-                f"the model {name[:_SHOWN]!r} did not come from a repository; "
-                "name the one to pull as org/name",
-                param="model",
-            )
-        return reference
+            return ServeError(error.code, message, param="model")
+        return ServeError(
+            ErrorCode.INVALID_REQUEST,
+            f"the model {name[:_SHOWN]!r} did not come from a repository; "
+            "name the one to pull as org/name",
+            param="model",
+        )
 
-    def _request(
-        self,
-        reference: Reference,
-        kind: ModelKind | None = None,
-        install_as: str | None = None,
-    ) -> JobRequest:
-        arguments = [
-            f"--repo={reference}",
-            f"--models-dir={self._config.directory}",
-            f"--custom-models={self._custom_models}",
-        ]
-        if kind is not None:
-            arguments.append(f"--type={kind}")
-        if install_as is not None:
-            arguments.append(f"--name={check_name(install_as)}")
-        return JobRequest("pull", install_as or reference.model, tuple(arguments))
+    def _request(self, order: Pull) -> JobRequest:
+        return JobRequest("pull", order.installed_name, order.arguments(self._config))
 
     def _refuse_repetition(self, request: JobRequest) -> None:
         before = next((job for job in self._jobs.all() if job.request == request), None)

@@ -19,7 +19,7 @@ import msgspec
 import zmq
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.launch import LaunchSpec
+from mlx_serve_common.launch import GenerationLimits, LaunchSpec
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import (
     PROTOCOL,
@@ -37,7 +37,6 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_gateway.channel import Channel
 from mlx_serve_gateway.child import Child
-from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.progress import Progress
 from mlx_serve_gateway.refusals import not_loaded_in_time, process_not_started
 from mlx_serve_gateway.spare import Spare
@@ -75,17 +74,23 @@ class WorkerHost(msgspec.Struct, frozen=True, kw_only=True):
     timeouts: Timeouts
     now: Callable[[], float]
     custom_models: str | None = None
-    footprints: Footprints
 
 
 class WorkerHandle:
-    def __init__(self, model: InstalledModel, observer: Observer, host: WorkerHost) -> None:
+    def __init__(
+        self,
+        model: InstalledModel,
+        observer: Observer,
+        host: WorkerHost,
+        generation: GenerationLimits | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.model = model
         self.state = WorkerState.STARTING
         self.pid: int | None = None
         self._observer = observer
         self._host = host
+        self._generation = generation
         self._ready: asyncio.Future[Ready] = loop.create_future()
         self._stop: asyncio.Future[StopReason] = loop.create_future()
         self._fault: asyncio.Future[Failure] = loop.create_future()
@@ -150,7 +155,7 @@ class WorkerHandle:
             max_batch_items=self._host.max_batch_items,
             max_batch_tokens=self._host.max_batch_tokens,
             custom_models=self._host.custom_models,
-            generation=self._host.footprints.generation_limits(self.model.manifest),
+            generation=self._generation,
         )
 
     async def _live(self) -> ExitReport:

@@ -23,6 +23,7 @@ from mlx_serve_common.logs import escape
 from mlx_serve_common.names import clash_key
 from mlx_serve_gateway.job_process import JobKind, OnEvent, is_last
 from mlx_serve_gateway.refusals import shutting_down, too_many_jobs, worked_on
+from mlx_serve_gateway.server_events import JobEnded, JobStarted, Tell
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,9 @@ class Job:
 class Jobs:
     """An async context manager: leaving it ends every job."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, tell: Tell = lambda event: None) -> None:
         self._run = run
+        self._tell = tell
         self._tasks = asyncio.TaskGroup()
         self._running: dict[str, Job] = {}
         self._ended: deque[Job] = deque(maxlen=MAX_ENDED)
@@ -155,6 +157,7 @@ class Jobs:
     async def _see_through(self, job: Job, key: str) -> None:
         name = f"{job.request.kind} {escape(job.request.model)}"
         log.info("job %d (%s) starts", job.id, name)
+        self._tell(JobStarted(model=job.request.model, job=job.request.kind))
         last = JobEvent(error="the job was broken off", code=ErrorCode.INTERNAL_ERROR)
         try:
             request = job.request
@@ -165,3 +168,4 @@ class Jobs:
             self._ended.append(job)
             job.publish(last)
         log.info("job %d (%s) ended: %s", job.id, name, escape(last.error or "success"))
+        self._tell(JobEnded(model=job.request.model, job=job.request.kind, error=last.error))

@@ -33,9 +33,9 @@ from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import Breaker
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.eviction import Occupant
+from mlx_serve_gateway.meter import Meter
 from mlx_serve_gateway.quarantine import Quarantine
 from mlx_serve_gateway.refusals import still_loading, too_slow
-from mlx_serve_gateway.telemetry import Telemetry
 from mlx_serve_gateway.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Lane:
         model: InstalledModel,
         limits: LaneLimits,
         now: Callable[[], float],
-        telemetry: Telemetry,
+        meter: Meter,
     ) -> None:
         self.model = model
         self.ttl_s = math.inf
@@ -95,7 +95,7 @@ class Lane:
         self._limits = limits
         self._linger: asyncio.TimerHandle | None = None
         self._now = now
-        self._telemetry = telemetry
+        self._meter = meter
 
     @property
     def phase(self) -> Phase:
@@ -156,6 +156,7 @@ class Lane:
                 call.deadline.cancel()
             if call.remaining:
                 self._abandon(call)
+            self._meter.ended(self.model, self._now() - call.asked_at)
 
     def fail_all(self, error: ServeError) -> None:
         for call in self.batcher.drain_calls():
@@ -196,7 +197,7 @@ class Lane:
         while (batch := self.batcher.take()) is not None:
             self.worker.submit(batch)
             for waited_s in self._waits(batch):
-                self._telemetry.waited(self.model, waited_s)
+                self._meter.waited(self.model, waited_s)
 
     def _waits(self, batch: Batch) -> Iterator[float]:
         """How long those calls have waited whose first item is in the batch."""
@@ -225,7 +226,7 @@ class Lane:
         else:
             self.last_success = self._now()
             self.breaker.record_success()
-            self._telemetry.computed(self.model, result)
+            self._meter.computed(self.model, result)
             for position, (id, call) in enumerate(zip(result.ids, calls, strict=True)):
                 if call is not None:
                     call.put(id, result, position)
@@ -247,9 +248,9 @@ class Lane:
 
     def _hear(self, call: Call, id: int, delta: Delta, now: float) -> None:
         since = call.heard_at or call.asked_at
-        self._telemetry.said(self.model, now - since, is_first=call.heard_at is None)
+        self._meter.said(self.model, now - since, is_first=call.heard_at is None)
         if delta.finish is not None:
-            self._telemetry.answered(self.model, delta.finish)
+            self._meter.answered(self.model, delta.finish)
         call.heard_at = now
         call.hear(id, delta)
 

@@ -13,7 +13,7 @@ from mlx_serve_common import VERSION
 from mlx_serve_common.chat import Finish
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import Embedded, Result, Scored
-from mlx_serve_gateway.telemetry import Died, Event, Left, Loaded
+from mlx_serve_gateway.server_events import Died, Event, Left, Loaded
 
 MOST_MODELS = 200
 
@@ -29,7 +29,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """A ``Telemetry``, and what counts requests."""
+    """A ``Meter``, and what counts requests and events."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -76,6 +76,9 @@ class Metrics:
         self._next = histogram(
             "inter_token_seconds", "Between two pieces of an answer", _SECONDS, "model"
         )
+        self._model_duration = histogram(
+            "model_request_duration_seconds", "From request to its end", _SECONDS, "model"
+        )
         self._restarts = counter(
             "worker_restarts", "Workers that ended by themselves", "model", "reason"
         )
@@ -92,8 +95,6 @@ class Metrics:
         self._child(self._duration, endpoint).observe(seconds)
         self._child(self._size, endpoint).observe(size)
 
-    # --- telemetry of the pool -------------------------------------------------------------------
-
     def tell(self, event: Event) -> None:
         match event:
             case Loaded():
@@ -104,6 +105,8 @@ class Metrics:
                 self._child(self._restarts, self._label(event.model), event.reason).inc()
             case _:
                 pass
+
+    # --- of a model's work -----------------------------------------------------------------------
 
     def leased(self, model: InstalledModel, *, was_loaded: bool) -> None:
         self._child(self._hits if was_loaded else self._misses, model.kind.value).inc()
@@ -132,6 +135,9 @@ class Metrics:
         self._child(self._tokens, label, "input").inc(finish.prompt_tokens)
         self._child(self._tokens, label, "cached").inc(finish.cached_tokens)
         self._child(self._tokens, label, "output").inc(finish.completion_tokens)
+
+    def ended(self, model: InstalledModel, seconds: float) -> None:
+        self._child(self._model_duration, self._label(model.name)).observe(seconds)
 
     def _label(self, model: str) -> str:
         if model in self._models:

@@ -17,6 +17,7 @@ from typing import Self
 import msgspec
 
 from mlx_serve_common.errors import ServeError
+from mlx_serve_common.launch import GenerationLimits
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import Progress, Ready, Result
 from mlx_serve_gateway.alarm import Alarm
@@ -32,6 +33,7 @@ from mlx_serve_gateway.eviction import (
 from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.lane import Lane, LaneLimits, Phase
 from mlx_serve_gateway.lane_status import LaneStatus, lane_status
+from mlx_serve_gateway.meter import Meter
 from mlx_serve_gateway.refusals import (
     answer_lost,
     being_removed,
@@ -41,7 +43,7 @@ from mlx_serve_gateway.refusals import (
     shutting_down,
     still_in_use,
 )
-from mlx_serve_gateway.telemetry import Died, Left, Loaded, Refused, Telemetry
+from mlx_serve_gateway.server_events import Died, Left, Loaded, Refused, Tell
 from mlx_serve_gateway.worker import ExitReport, Observer, StopReason, Worker
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ PATIENCE_S = 5.0
 _IN_MEMORY = (Phase.LOADING, Phase.READY, Phase.YIELDING, Phase.LEAVING)
 
 
-Launch = Callable[[InstalledModel, Observer], Worker]
+Launch = Callable[[InstalledModel, Observer, GenerationLimits | None], Worker]
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,12 +72,14 @@ class Pool:
         settings: PoolSettings,
         launch: Launch,
         now: Callable[[], float],
-        telemetry: Telemetry,
+        tell: Tell,
+        meter: Meter,
     ) -> None:
         self._settings = settings
         self._launch = launch
         self._now = now
-        self._telemetry = telemetry
+        self._tell = tell
+        self._meter = meter
         self._lanes: dict[str, Lane] = {}
         self._tasks = asyncio.TaskGroup()
         self._is_stopping = False
@@ -103,7 +107,7 @@ class Pool:
         ``ttl_s`` is how long it then stays unused, for the rest of this stay in memory.
         """
         lane = self._wanted_lane(model)
-        self._telemetry.leased(model, was_loaded=lane.ready_since is not None)
+        self._meter.leased(model, was_loaded=lane.ready_since is not None)
         if ttl_s is not None:
             lane.ttl_s = ttl_s
         lane.leases += 1
@@ -167,6 +171,27 @@ class Pool:
             elif lane.worker is not None:
                 self._leave(lane, StopReason.SHUTDOWN)
 
+    def configure(self, settings: PoolSettings) -> None:
+        """Other places, times and pins; the limits of lanes that exist stay."""
+        before, self._settings = self._settings, settings
+        for lane in self._lanes.values():
+            if lane.model.name in before.pinned ^ settings.pinned:
+                lane.is_pinned = lane.model.name in settings.pinned
+            if lane.ttl_s == before.ttl_s:
+                lane.ttl_s = settings.ttl_s
+        self.tick()
+
+    def pin(self, model: InstalledModel) -> None:
+        """Load it, and keep it whatever happens."""
+        lane = self._lane(model)
+        lane.is_pinned = True
+        self.tick()
+
+    def unpin(self, model: InstalledModel) -> None:
+        if (lane := self._lanes.get(model.name)) is not None:
+            lane.is_pinned = False
+            self._on_released(lane)
+
     def fail_all(self, error: ServeError) -> None:
         for lane in self._lanes.values():
             lane.fail_all(error)
@@ -197,7 +222,7 @@ class Pool:
         lane = self._lanes.get(model.name)
         if lane is None:
             limits = self._settings.lanes[model.kind]
-            lane = self._lanes[model.name] = Lane(model, limits, self._now, self._telemetry)
+            lane = self._lanes[model.name] = Lane(model, limits, self._now, self._meter)
             lane.is_pinned = model.name in self._settings.pinned
             lane.ttl_s = self._settings.ttl_s
         return lane
@@ -274,7 +299,7 @@ class Pool:
         lane.refusal = error
         lane.fail_all(error)
         model = lane.model
-        self._telemetry.tell(Refused(model=model.name, kind=model.kind, message=error.message))
+        self._tell(Refused(model=model.name, kind=model.kind, message=error.message))
 
     def _yield_place(self, lane: Lane) -> None:
         if lane.phase is Phase.READY:
@@ -301,7 +326,8 @@ class Pool:
             self._rest(lane)
         while stays:
             lane.phase = Phase.LOADING
-            lane.worker = self._launch(lane.model, _LaneObserver(self, lane))
+            limits = self._settings.footprints.generation_limits(lane.model.manifest)
+            lane.worker = self._launch(lane.model, _LaneObserver(self, lane), limits)
             report = await lane.worker.run()
             lane.worker = lane.loaded = None
             lane.ready_since = None
@@ -311,7 +337,7 @@ class Pool:
 
     def on_ready(self, lane: Lane, ready: Ready) -> None:
         log.info("loaded %s on %s in %.2f s", lane.model.name, ready.device, ready.load_s)
-        self._telemetry.tell(
+        self._tell(
             Loaded(
                 model=lane.model.name,
                 kind=lane.model.kind,
@@ -350,7 +376,7 @@ class Pool:
         model, reason = lane.model, report.reason
         if isinstance(reason, StopReason):
             left = Left(model=model.name, kind=model.kind, reason=reason.name.lower())
-            self._telemetry.tell(left)
+            self._tell(left)
             for call in lane.batcher.take_back():
                 call.fail(answer_lost())
             self._rest(lane)
@@ -359,7 +385,7 @@ class Pool:
         lane.restarts += 1
         lane.breaker.record_death(now)
         log.warning("the worker of %s %s", model.name, reason.value)
-        self._telemetry.tell(
+        self._tell(
             Died(
                 model=model.name,
                 kind=model.kind,

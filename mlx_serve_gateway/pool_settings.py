@@ -27,15 +27,11 @@ def pool_settings(config: Config, registry: Registry) -> PoolSettings:
             },
             memory_bytes=memory_budget(config),
         ),
-        footprints=footprints(config),
+        footprints=Footprints(memory_budget(config), config.chat),
         lanes={kind: _lane_limits(config, kind) for kind in ModelKind},
         ttl_s=config.cache.ttl_seconds,
         pinned=frozenset(installed_names(config.models.pin, registry)),
     )
-
-
-def footprints(config: Config) -> Footprints:
-    return Footprints(memory_budget(config), config.chat)
 
 
 def memory_budget(config: Config) -> int:

@@ -32,6 +32,9 @@ class Registry:
         self._by_any_name: dict[str, InstalledModel] = {}
         self._broken: dict[str, str] = {}
 
+    def rename(self, aliases: Mapping[str, str]) -> None:
+        self._aliases = {**BUILT_IN_ALIASES, **aliases}
+
     def models(self) -> list[InstalledModel]:
         self._refresh()
         return [self._models[name] for name in sorted(self._models)]
@@ -47,6 +50,12 @@ class Registry:
             return found
         # repr: a hostile name must not draw on the reader's terminal; cut: nor fill it.
         shown = repr(name if len(name) <= 100 else name[:100] + "…")
+        if name in self._broken:
+            raise ServeError(
+                ErrorCode.MODEL_NOT_FOUND,
+                f"the folder of model {shown} cannot be used; `mlx-serve list` says why",
+                param="model",
+            )
         raise ServeError(
             ErrorCode.MODEL_NOT_FOUND,
             f"model {shown} not found; GET /v1/models lists what is installed",
@@ -141,4 +150,4 @@ def _most_like(name: str, models: list[InstalledModel]) -> list[InstalledModel]:
     """Of the models from one repository, those that are called as it is; else the originals."""
     short = name.rpartition("/")[2]
     namesakes = [model for model in models if model.name.casefold() == short]
-    return namesakes or [model for model in models if model.manifest.quantized_from is None]
+    return namesakes or [model for model in models if model.manifest.converted_from is None]

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +20,18 @@ import uvloop
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.config import Sockets
-from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
+from mlx_serve_common.errors import ServeError
 from mlx_serve_gateway import connection
 from mlx_serve_gateway.app import build_app
 from mlx_serve_gateway.composition import composed
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
+from mlx_serve_gateway.reconfiguration import Reconfiguration
 from mlx_serve_gateway.refusals import shutting_down
 from mlx_serve_gateway.sd_notify import Notifier
-from mlx_serve_gateway.services import Services
+from mlx_serve_gateway.services import Controls
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +67,11 @@ def run(
     listeners: list[socket.socket],
     instance: str,
     on_ready: Callable[[], None],
+    read_config: Callable[[], Config],
 ) -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until told to stop; the exit code. ``read_config`` is how it was come by."""
     try:
-        return uvloop.run(_serve(config, home, listeners, instance, on_ready))
+        return uvloop.run(_serve(config, home, listeners, instance, on_ready, read_config))
     except Exception:
         log.exception("the server has failed")
         return EXIT_FAULT
@@ -80,13 +83,17 @@ async def _serve(
     listeners: list[socket.socket],
     instance: str,
     on_ready: Callable[[], None],
+    read_config: Callable[[], Config],
 ) -> int:
     notifier = Notifier.from_environment()
     stop = asyncio.Event()
+    on_started = partial(_tell_ready, notifier, on_ready)
+    app = Reconfiguration(read_config, partial(build_app, on_started=on_started))
     _on_signals(stop)
-    async with composed(config, home, instance) as services:
-        app = build_app(services, partial(_tell_ready, notifier, on_ready))
-        await _serve_until_stopped(app, services, listeners, stop, notifier)
+    async with composed(config, home, instance, Controls(stop.set, app.reload)) as services:
+        app.begin(services)
+        _on_hangup(app)
+        await _serve_until_stopped(app, listeners, stop, notifier)
     return EXIT_OK
 
 
@@ -96,13 +103,12 @@ def _tell_ready(notifier: Notifier, on_ready: Callable[[], None]) -> None:
 
 
 async def _serve_until_stopped(
-    app: ASGIApp,
-    services: Services,
+    app: Reconfiguration,
     listeners: list[socket.socket],
     stop: asyncio.Event,
     notifier: Notifier,
 ) -> None:
-    config, lifecycle = services.config, services.lifecycle
+    lifecycle = app.services.lifecycle
     closing = asyncio.Event()
     connection.install()
     async with asyncio.TaskGroup() as tasks:
@@ -110,7 +116,7 @@ async def _serve_until_stopped(
         http = tasks.create_task(
             hypercorn_serve(
                 app,  # type: ignore[arg-type]
-                _hypercorn_config(config, listeners),
+                _hypercorn_config(app.services.config, listeners),
                 shutdown_trigger=closing.wait,
                 mode="asgi",
             )
@@ -123,9 +129,9 @@ async def _serve_until_stopped(
         notifier.tell("STOPPING=1", f"STATUS=finishing {lifecycle.in_flight} requests")
         alive.cancel()
         # Now: whoever waits for a job is answered when it ends, and counts as a running request.
-        services.jobs.request_stop()
+        app.services.jobs.request_stop()
         log.info("stopping: %d requests are still running", lifecycle.in_flight)
-        await _drain(config.limits.drain_timeout, services.pool, lifecycle)
+        await _drain(app.services.config.limits.drain_timeout, app.services.pool, lifecycle)
         # Not before: until then new requests and probes are told that we are leaving.
         closing.set()
         await asyncio.wait((http,), timeout=_GRACE_S)
@@ -154,6 +160,26 @@ def _on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, on_signal, number)
     # Whoever started us may have set it to be ignored: we would not learn how workers end.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _on_hangup(app: Reconfiguration) -> None:
+    """A terminal that is closed ends the server; without one it is how a reload is asked for."""
+    if _has_terminal():
+        return
+
+    def on_signal() -> None:
+        with suppress(ServeError):  # it is in the log
+            app.reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_signal)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 class _HypercornConfig(HypercornConfig):

@@ -1,9 +1,13 @@
-"""What every handler may use; built once by the server, never changed."""
+"""What every handler may use; built by the server, and anew when the configuration is reloaded."""
+
+from collections.abc import Callable
 
 import msgspec
 
 from mlx_serve_common.config import Config
+from mlx_serve_common.reloading import Reload
 from mlx_serve_gateway.downloads import Downloads
+from mlx_serve_gateway.event_log import EventLog
 from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.metrics import Metrics
@@ -12,7 +16,16 @@ from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.spare import Spare
 
 
-class Services(msgspec.Struct, frozen=True):
+class Controls(msgspec.Struct, frozen=True):
+    """What can be done to the server as a whole."""
+
+    stop: Callable[[], None]
+    """Finish what is running, then end."""
+    reload: Callable[[], Reload]
+    """Read the configuration again; ``ServeError`` if it is wrong, and nothing has changed."""
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     registry: Registry
     pool: Pool
@@ -21,3 +34,5 @@ class Services(msgspec.Struct, frozen=True):
     downloads: Downloads
     spare: Spare
     metrics: Metrics
+    events: EventLog
+    controls: Controls

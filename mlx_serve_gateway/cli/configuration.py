@@ -42,22 +42,27 @@ def load(
     home: Path, config_file: Path | None, flags: Mapping[str, Flag] | None = None
 ) -> "LoadedConfig":
     """The merged configuration, or CommandFailed with file, line and key (exit code 78)."""
-    from mlx_serve_common.config_layers import load_config
-    from mlx_serve_common.settings import ConfigError, Setting
+    from mlx_serve_common.settings import ConfigError
 
-    given = {
-        key: Setting(value, flag) for key, (flag, value) in (flags or {}).items() if value != ()
-    }
-    file = None if config_file is None else config_file.expanduser().absolute()
     try:
-        return load_config(home, environ=os.environ, file=file, overrides=given)
+        return read(home, config_file, flags or {})
     except ConfigError as error:
         raise CommandFailed(str(error), ExitCode.CONFIG) from None
 
 
+def read(home: Path, config_file: Path | None, flags: Mapping[str, Flag]) -> "LoadedConfig":
+    """The same, or ConfigError."""
+    from mlx_serve_common.config_layers import load_config
+    from mlx_serve_common.settings import Setting
+
+    given = {key: Setting(value, flag) for key, (flag, value) in flags.items() if value != ()}
+    file = None if config_file is None else config_file.expanduser().absolute()
+    return load_config(home, environ=os.environ, file=file, overrides=given)
+
+
 def load_or_defaults(home: Path, config_file: Path | None, *, needed: bool) -> "Config":
     """For commands that must work beside a broken file too: unless ``needed``, say so and go on."""
-    from mlx_serve_common.config import Config
+    from mlx_serve_common.config_layers import default_config
 
     try:
         return load(home, config_file).config
@@ -65,7 +70,7 @@ def load_or_defaults(home: Path, config_file: Path | None, *, needed: bool) -> "
         if needed:
             raise
         note(f"warning: {error.message}")
-        return Config()
+        return default_config(home)
 
 
 def make_folder(path: Path) -> Path:

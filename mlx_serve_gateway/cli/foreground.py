@@ -5,11 +5,11 @@ proceeds and the others know whom they lost to; it is removed after the server h
 """
 
 import errno
+import logging
 import os
-import resource
 import secrets
 import socket
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -17,28 +17,41 @@ import msgspec
 
 from mlx_serve_common import logs
 from mlx_serve_common.config import Config
-from mlx_serve_common.paths import log_file, pid_file
+from mlx_serve_common.paths import pid_file
 from mlx_serve_gateway.cli.addresses import local_url, network_url
 from mlx_serve_gateway.cli.announcement import Announcement, Tell
 from mlx_serve_gateway.cli.configuration import exit_code_of, unusable
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.gateway_client import NoAnswer, health
+from mlx_serve_gateway.cli.log_file import LogFile
+from mlx_serve_gateway.cli.open_files import allow_open_files
 from mlx_serve_gateway.pidfile import PidFile, PidFileHeld, PidRecord, Sighting, look
 from mlx_serve_gateway.process_identity import this_process
 
-_OPEN_FILES = 8192
-_FEWEST_OPEN_FILES = 4096
 _POLL_S = 0.05
 # A start waits as long as a drain may take, and this for the process to end.
 _MARGIN_S = 5.0
 _GLANCE_S = 0.5
 
 
-def serve(config: Config, home: Path, tell: Tell, *, detached: bool = False) -> int:
-    """Run the server in this process; the exit code, also when one is running already."""
+LogOf = Callable[[int], Path]
+"""The log file of the server on a port."""
+
+
+def serve(
+    config: Config,
+    read_config: Callable[[], Config],
+    home: Path,
+    tell: Tell,
+    log_of: LogOf | None = None,
+) -> int:
+    """Run the server in this process; the exit code, also when one is running already.
+
+    ``read_config`` gives the configuration as it is later, for a reload.
+    """
     os.umask(0o077)
     logs.configure(config.logging.level, config.logging.format)
-    _allow_open_files(tell)
+    allow_open_files(tell)
     claimed = _claim(config, home, tell)
     if isinstance(claimed, PidRecord):
         url = local_url(claimed.host, claimed.port)
@@ -46,27 +59,29 @@ def serve(config: Config, home: Path, tell: Tell, *, detached: bool = False) -> 
         return ExitCode.OK
     pid_file, listeners = claimed
     try:
-        return _serve(config, home, tell, pid_file, listeners, detached)
+        return _serve(config, read_config, home, tell, pid_file, listeners, log_of)
     finally:
         pid_file.remove()
 
 
 def _serve(
     config: Config,
+    read_config: Callable[[], Config],
     home: Path,
     tell: Tell,
     pid_file: PidFile,
     listeners: list[socket.socket],
-    detached: bool,
+    log_of: LogOf | None,
 ) -> int:
     from mlx_serve_gateway import server
 
     # Asked now: the server takes the sockets over.
     port: int = listeners[0].getsockname()[1]
     exposure = _exposure(config, listeners)
-    log = log_file(home, port) if detached else None
-    if log is not None and config.server.port == 0:
-        redirect_output(log)
+    log = None if log_of is None else log_of(port)
+    if log is not None:
+        # Opened anew: the server before this one may have turned the file over.
+        logging.getLogger().addHandler(receive_output(log))
         tell(Announcement(kind="logging", log=str(log)))
     record = PidRecord(
         **msgspec.structs.asdict(this_process()),
@@ -84,7 +99,12 @@ def _serve(
         tell(Announcement(kind="ready", pid=record.pid, url=url, log=record.log))
 
     return server.run(
-        config, home=home, listeners=listeners, instance=record.instance, on_ready=on_ready
+        config,
+        home=home,
+        listeners=listeners,
+        instance=record.instance,
+        on_ready=on_ready,
+        read_config=read_config,
     )
 
 
@@ -185,6 +205,17 @@ def _port_taken(host: str, port: int) -> str:
     )
 
 
+def receive_output(log: Path) -> LogFile:
+    """Send stdout and stderr of this process to the log, or CommandFailed naming it."""
+    kept = LogFile(log)
+    try:
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept.receive_output()
+    except OSError as error:
+        raise CommandFailed(unusable(log, error), exit_code_of(error)) from None
+    return kept
+
+
 def _exposure(config: Config, listeners: list[socket.socket]) -> str | None:
     url = network_url(listeners)
     if url is None:
@@ -194,35 +225,3 @@ def _exposure(config: Config, listeners: list[socket.socket]) -> str | None:
         f"Inference is open to your network at {url}; model management is limited to {managers}. "
         "To close it: server.host: 127.0.0.1, or --host 127.0.0.1."
     )
-
-
-def _allow_open_files(tell: Tell) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= _OPEN_FILES:
-        return
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):
-        wanted = soft
-    if wanted < _FEWEST_OPEN_FILES:
-        message = (
-            f"only {wanted} open files are allowed; connections beyond are refused (ulimit -n)"
-        )
-        tell(Announcement(kind="note", message=message))
-
-
-def redirect_output(log: Path) -> None:
-    """Send stdout and stderr of this process to the log."""
-    descriptor = open_log(log)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-            os.dup2(descriptor, stream.fileno())
-    os.close(descriptor)
-
-
-def open_log(log: Path) -> int:
-    """The log file for appending; OSError when that is not a plain file."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.open(log, flags, 0o600)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from mlx_serve_gateway.cli.configuration import config_option, load
+from mlx_serve_gateway.cli.completion import model_names
+from mlx_serve_gateway.cli.configuration import Flag, config_option, load, read
 from mlx_serve_gateway.cli.output import note
 
 if TYPE_CHECKING:
+    from mlx_serve_common.config import Config
     from mlx_serve_common.config_layers import LoadedConfig
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -24,11 +26,16 @@ _OPTIONS = (
         "--port", type=click.IntRange(0, 65535), help="Port, 0 for any free one (server.port)."
     ),
     click.option(
-        "--preload", multiple=True, metavar="MODEL", help="Load this model at once; repeatable."
+        "--preload",
+        multiple=True,
+        metavar="MODEL",
+        shell_complete=model_names,
+        help="Load this model at once; repeatable.",
     ),
     click.option(
         "--model-name",
         metavar="MODEL",
+        shell_complete=model_names,
         help="Chat model for requests that name none, or none that is known (chat.default_model).",
     ),
     click.option(
@@ -60,22 +67,27 @@ class Request(NamedTuple):
         """The configuration with these flags; its warnings are told."""
         from mlx_serve_common.paths import home
 
-        models_dir = _absolute(self.models_dir)
-        loaded = load(
-            home(),
-            self.config_file,
-            {
-                "server.host": ("--host", self.host),
-                "server.port": ("--port", self.port),
-                "models.preload": ("--preload", self.preload),
-                "chat.default_model": ("--model-name", self.model_name),
-                "chat.default_for_unknown": ("--model-name", self.model_name and True),
-                "models.directory": ("--models-dir", models_dir and str(models_dir)),
-            },
-        )
+        loaded = load(home(), self.config_file, self._flags())
         for warning in loaded.warnings:
             note(f"warning: {warning}")
         return loaded
+
+    def read_again(self) -> "Config":
+        """As it is now; ConfigError if it is wrong by now."""
+        from mlx_serve_common.paths import home
+
+        return read(home(), self.config_file, self._flags()).config
+
+    def _flags(self) -> dict[str, Flag]:
+        models_dir = _absolute(self.models_dir)
+        return {
+            "server.host": ("--host", self.host),
+            "server.port": ("--port", self.port),
+            "models.preload": ("--preload", self.preload),
+            "chat.default_model": ("--model-name", self.model_name),
+            "chat.default_for_unknown": ("--model-name", self.model_name and True),
+            "models.directory": ("--models-dir", models_dir and str(models_dir)),
+        }
 
     def arguments(self) -> list[str]:
         """The request as a command line that means the same in any folder."""

@@ -135,6 +135,11 @@ class Gateway:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def change_config(self, **sections: Any) -> None:
+        """What the server finds when it reloads its configuration."""
+        changed = msgspec.structs.replace(self._config, **sections)
+        (self.home / "reload.json").write_bytes(msgspec.json.encode(changed))
+
     def signal_group(self, number: int) -> None:
         """As a terminal does for Ctrl-C."""
         os.killpg(self.pid, number)

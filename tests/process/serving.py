@@ -12,10 +12,11 @@ import msgspec
 
 from mlx_serve_common import logs
 from mlx_serve_common.config import Config
-from mlx_serve_gateway import server
+from mlx_serve_common.settings import ConfigError
+from mlx_serve_gateway import composition, server
 
 if stand_in := os.environ.get("STAND_IN_JOB"):
-    setattr(server, "PROGRAM", (sys.executable, "-P", "-m", stand_in))  # noqa: B010
+    setattr(composition, "PROGRAM", (sys.executable, "-P", "-m", stand_in))  # noqa: B010
 
 
 def main() -> int:
@@ -29,7 +30,19 @@ def main() -> int:
         listeners=listeners,
         instance=sys.argv[3],
         on_ready=lambda: _announce(port),
+        read_config=lambda: _changed(Path(sys.argv[2])) or config,
     )
+
+
+def _changed(home: Path) -> Config | None:
+    """What a test has put there for a reload."""
+    file = home / "reload.json"
+    if not file.exists():
+        return None
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _announce(port: int) -> None:

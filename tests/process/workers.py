@@ -11,10 +11,8 @@ from time import monotonic
 import psutil
 import zmq
 
-from mlx_serve_common.config import ChatConfig
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import Batch, Embed, Embedded, Progress, Ready, Rejected, Result
-from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost, WorkerState
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.spare import Spare
@@ -168,7 +166,6 @@ class WorkerRig:
             max_batch_tokens=None,
             timeouts=Timeouts(load_s, batch_s, stop_s),
             now=monotonic,
-            footprints=Footprints(2**30, ChatConfig()),
         )
         return Started(model, host)
 

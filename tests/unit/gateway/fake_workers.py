@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.launch import GenerationLimits
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import PROTOCOL, Batch, Embed, Embedded, Ready, Rejected
 from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
@@ -110,7 +111,9 @@ class FakeWorkers:
         self.launched: list[FakeWorker] = []
         self._pids = itertools.count(1001)
 
-    def launch(self, model: InstalledModel, observer: Observer) -> FakeWorker:
+    def launch(
+        self, model: InstalledModel, observer: Observer, limits: GenerationLimits | None
+    ) -> FakeWorker:
         assert not [worker for worker in self.living if worker.model == model], "two workers"
         worker = self._kind(next(self._pids), model, observer)
         self.launched.append(worker)

@@ -9,8 +9,8 @@ from mlx_serve_gateway.batcher import BatchLimits
 from mlx_serve_gateway.eviction import Room
 from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.lane import LaneLimits
+from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool, PoolSettings
-from mlx_serve_gateway.telemetry import Silent
 from tests.unit.gateway.fake_workers import FakeWorkers
 
 GIB = 1024**3
@@ -34,7 +34,7 @@ def make_pool(
         ttl_s=ttl_s,
         pinned=frozenset(pinned),
     )
-    return Pool(settings, workers.launch, now, Silent())
+    return Pool(settings, workers.launch, now, lambda event: None, Metrics())
 
 
 def model(

@@ -10,7 +10,7 @@ from mlx_serve_common.chat import Finish
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_common.wire import Embedded, Scored, Tokenized
 from mlx_serve_gateway.metrics import MOST_MODELS, Metrics
-from mlx_serve_gateway.telemetry import Died, Left, Loaded, Refused
+from mlx_serve_gateway.server_events import Died, Left, Loaded, Refused
 
 EMBEDDING, RERANKER, CHAT = ModelKind.EMBEDDING, ModelKind.RERANKER, ModelKind.CHAT
 

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from mlx_serve_common.chat import Delta
 from mlx_serve_common.config import Config
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
+from mlx_serve_common.reloading import Reload
 from mlx_serve_common.wire import (
     Detokenize,
     Detokenized,
@@ -22,18 +24,21 @@ from mlx_serve_common.wire import (
     Result,
     Scored,
     Tokenize,
+    TokenizeConversation,
     Tokenized,
 )
 from mlx_serve_gateway.app import build_app
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.downloads import Downloads
+from mlx_serve_gateway.event_log import EventLog
+from mlx_serve_gateway.generate_call import GenerateCall
 from mlx_serve_gateway.jobs import Jobs
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
-from mlx_serve_gateway.services import Services
+from mlx_serve_gateway.services import Controls, Services
 from mlx_serve_gateway.spare import Spare
 from tests.store import ModelStore
 from tests.unit.gateway.http.asgi import Client, http_scope, response_of
@@ -72,6 +77,8 @@ class StubPool:
         self.ready_since: float | None = None
         self.lanes: list[LaneStatus] = []
         self.unloaded: list[str] = []
+        self.says: list[Delta] = []
+        """What a chat model says, before it is done or refuses."""
 
     @property
     def part(self) -> Any:
@@ -100,6 +107,18 @@ class StubPool:
             call.put(id, result, position)
         await call.done
 
+    @contextmanager
+    def asked(self, call: GenerateCall) -> Iterator[None]:
+        call.first_id = FIRST_ID
+        ids = range(FIRST_ID, FIRST_ID + call.size)
+        self.parts.append(call.part(ids))
+        for id in ids:
+            for delta in self.says:
+                call.hear(id, delta)
+        if self.refusal is not None:
+            call.fail(self.refusal)
+        yield
+
     def _result(self, part: Part) -> Result:
         ids = part.ids
         counts = [TOKENS_EACH] * len(ids)
@@ -118,6 +137,8 @@ class StubPool:
                 )
             case Detokenize():
                 return Detokenized(ids, ["-".join(map(str, tokens)) for tokens in part.tokens])
+            case TokenizeConversation():
+                return Tokenized(ids, [[5, 6, 7]] * len(ids), [[]] * len(ids))
             case _:
                 raise AssertionError(f"no answer to {part}")
 
@@ -139,6 +160,8 @@ class Gateway:
             downloads=Downloads(config, registry, jobs),
             spare=cast(Spare, None),
             metrics=Metrics(),
+            events=EventLog(),
+            controls=Controls(lambda: None, lambda: Reload(config, (), ())),
         )
         self.registry = services.registry
         self.app = build_app(services)

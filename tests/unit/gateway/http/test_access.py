@@ -128,6 +128,13 @@ OWNERS_ONLY = [
     ("GET", "/health/detail"),
     ("GET", "/health/detail/"),
     ("GET", "/metrics"),
+    ("POST", "/admin/load"),
+    ("POST", "/admin/unload"),
+    ("POST", "/admin/pin"),
+    ("POST", "/admin/unpin"),
+    ("POST", "/admin/reload"),
+    ("POST", "/admin/drain"),
+    ("GET", "/admin/events"),
     ("GET", "/api/ps"),
     ("GET", "/api/jobs"),
     ("POST", "/api/show"),
@@ -154,7 +161,7 @@ async def status_and_code(
     except msgspec.DecodeError:
         body = {}
     told = body.get("error") if isinstance(body, dict) else None
-    code = told["code"] if isinstance(told, dict) else body.get("code")
+    code = told.get("code") if isinstance(told, dict) else body.get("code")
     return response["status"], code
 
 

@@ -86,10 +86,7 @@ async def test_what_is_in_flight_is_counted(lifecycle: Lifecycle) -> None:
     app.may_answer.clear()
     guard = Guard(app, lifecycle, count)
     requests = [
-        asyncio.ensure_future(
-            response_of(Guard(app, lifecycle, count), http_scope(), Client().receive)
-        )
-        for _ in range(3)
+        asyncio.ensure_future(response_of(guard, http_scope(), Client().receive)) for _ in range(3)
     ]
     await asyncio.sleep(0)
     assert lifecycle.in_flight == 3
