@@ -1,7 +1,8 @@
 """Reading ``config.yaml``: plain values by dotted key, each with the line it stands on.
 
 Invariants: nothing in the file is ever executed or expanded (no tags beyond plain YAML, no
-aliases); every way in which a file can be wrong is a ``ConfigError`` that names the line.
+aliases); every way in which a file can be wrong is a ``ConfigError`` that names the line, and a
+file that shows its key to others is wrong.
 """
 
 import stat
@@ -23,7 +24,7 @@ from mlx_serve_common.settings import (
 # PyYAML needs about a second for this much; a real file has a few kilobytes.
 MAX_FILE_BYTES = 128 * 1024
 
-_RENAMED = {"preload_models": "models.preload"}
+RENAMED = {"preload_models": "models.preload"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -79,9 +80,11 @@ def read_config_file(path: Path) -> tuple[Layer, list[str]]:
     tree, lines = _parse(path, text)
     layer, warnings = _flattened(path, tree, lines)
     layer = {name: checked(name, setting) for name, setting in layer.items()}
-    if "server.admin_key" in layer and mode & 0o077:
-        warnings.append(f"{path} holds server.admin_key but others can use it: chmod 600 {path}")
-    elif mode & stat.S_IWOTH:
+    key = layer.get("server.admin_key")
+    if key is not None and key.value is not None and mode & 0o077:
+        message = f"this file holds a key and others can read or change it: chmod 600 {path}"
+        raise key.refused("server.admin_key", message)
+    if mode & stat.S_IWOTH:
         warnings.append(f"{path} can be changed by every user of this machine: chmod o-w {path}")
     return layer, warnings
 
@@ -163,8 +166,8 @@ def _flattened(path: Path, tree: Any, lines: dict[str, int]) -> tuple[Layer, lis
 
     for section, content in tree.items():
         line = lines.get(str(section))
-        if section in _RENAMED:
-            name = _RENAMED[section]
+        if section in RENAMED:
+            name = RENAMED[section]
             warnings.append(f"{source}:{line}: {section} is deprecated; write {name} instead")
             add(name, section, content)
         elif section not in SECTIONS:

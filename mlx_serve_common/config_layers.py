@@ -82,6 +82,11 @@ def load_config(
     return LoadedConfig(config, origins, (*warnings, *unknown), path if present else None)
 
 
+def default_config(home: Path) -> Config:
+    """What holds where nothing is configured."""
+    return _built({}, home)
+
+
 def _is_there(path: Path) -> bool:
     """Only a missing file may be passed over: one that cannot be reached is an error to report."""
     try:

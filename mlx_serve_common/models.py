@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlx_serve_common.conversion import Conversion
+
 MANIFEST_FILE = "manifest.json"
 MANIFEST_SCHEMA = 1
 
@@ -67,6 +69,89 @@ class YesOrNo(msgspec.Struct, frozen=True, tag="yes_or_no", tag_field="type"):
 
 
 Head = Classifier | YesOrNo
+
+
+ToolParser = Literal[
+    "function_gemma",
+    "gemma4",
+    "glm47",
+    "json_tools",
+    "kimi_k2",
+    "kimi_k3",
+    "laguna",
+    "longcat",
+    "minicpm5",
+    "minimax_m2",
+    "mistral",
+    "muse_spark",
+    "pythonic",
+    "qwen3_coder",
+]
+"""The ways of writing a tool call that can be read, as mlx-lm names them."""
+
+
+class GenerationDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is chosen unless a request says otherwise; None leaves it to us."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+class Thinking(msgspec.Struct, frozen=True):
+    """The model can reason before it answers."""
+
+    start: str
+    end: str
+    """What is written before and after its thoughts."""
+    variable: str | None
+    """The template's variable that turns it on and off; None if nothing does."""
+
+
+class ChatFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model that answers in words has besides."""
+
+    parameters: int
+    """How many numbers were learned, as if none of them were quantized."""
+    width: int | None
+    """Of the vector that stands for a token inside the model."""
+    vocabulary: int
+    """The token ids that the model knows are below this."""
+    template: str | None
+    """Puts a conversation into words; without one the model only continues texts."""
+    variables: list[str]
+    """What the template can be told."""
+    tokens: dict[str, str]
+    """What else it knows: special tokens by what they are for, such as ``bos_token``."""
+    tool_parser: ToolParser | None
+    thinking: Thinking | None
+    defaults: GenerationDefaults
+    ends: list[int]
+    """Token ids that end an answer."""
+    kv_bytes_per_token: int | None
+    """What each token of a conversation occupies while it is answered; None if it is unknown."""
+    kv_bytes_fixed: int = 0
+    """What a conversation occupies at most besides, however long it is: of layers that look back
+    over a window, or that keep a state."""
+
+    @property
+    def has_template(self) -> bool:
+        return self.template is not None
+
+    @property
+    def reads_tools(self) -> bool:
+        return "tools" in self.variables
+
+    @property
+    def does_tools(self) -> bool:
+        """The template tells the model of tools, and its calls can be read."""
+        return self.reads_tools and self.tool_parser is not None
+
+    @property
+    def thinks(self) -> bool:
+        return self.thinking is not None
 
 
 class TextNormalizer(msgspec.Struct, frozen=True):
@@ -132,6 +217,10 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     finite: bool | None = None
     batch_max_diff: float | None = None
     """The largest difference of a number when its input was computed alone and in a batch."""
+    step_max_diff: float | None = None
+    """The largest difference of a logit of a chat model, read at once and token by token."""
+    template_ok: bool | None = None
+    """Whether a chat model's template puts a conversation into words."""
     dimensions_ok: bool | None = None
     prompts_ok: bool | None = None
     parity: Parity | None = None
@@ -143,13 +232,17 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What quantizing has changed, measured against the original on texts of ours."""
 
     texts: int
-    rank_correlation: float
+    rank_correlation: float | None = None
     """Spearman's: of an embedding model's similarities, of a reranker's scores; 1 is unchanged."""
     mean_cosine: float | None = None
     min_cosine: float | None = None
     mean_score_diff: float | None = None
     """Of a reranker's scores, which lie between 0 and 1."""
     max_score_diff: float | None = None
+    same_token: float | None = None
+    """How often a chat model's likeliest next token is the original's; 1 is always."""
+    mean_divergence: float | None = None
+    """Kullback and Leibler's, in nats: of the probabilities of a chat model's next token."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,12 +267,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: list[Step] = []
     head: Head | None = None
     """How a reranker scores a pair; None for every other kind of model."""
+    chat: ChatFacts | None = None
+    """How a chat model is talked to; None for every other kind of model."""
     prompts: dict[str, str] = {}
     default_prompt: str | None = None
     dtype: str | None = None
     quantization: dict[str, Any] | None = None
-    quantized_from: str | None = None
-    """The installed model that this one was made of."""
+    conversion: Conversion | None = None
+    """What was made here of the weights as they came; None for them as they are."""
+    converted_from: str | None = None
+    """The model that this one was made of; it need not be installed any more."""
     original_size: int | None = None
     quantized_size: int | None = None
     plain_layers: int | None = None
@@ -209,6 +306,10 @@ class InstalledModel(msgspec.Struct, frozen=True):
         return self.manifest.kind
 
 
+class _Versioned(msgspec.Struct):
+    schema: int = MANIFEST_SCHEMA
+
+
 class ManifestError(Exception):
     """A model folder whose manifest cannot be used; the message says why."""
 
@@ -221,6 +322,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def read_manifest(folder: Path) -> Manifest:
     try:
         data = (folder / MANIFEST_FILE).read_bytes()
+        _refuse_newer(data)
         manifest = msgspec.json.decode(data, type=Manifest)
         # Listing the models needs this time: one bad entry must not hide the others.
         datetime.fromisoformat(manifest.created_at).timestamp()
@@ -230,8 +332,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise ManifestError(f"{MANIFEST_FILE} cannot be read: {error.strerror}") from None
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST_FILE} is damaged: {error}") from None
-    if manifest.schema > MANIFEST_SCHEMA:
-        raise ManifestError(
-            f"{MANIFEST_FILE} has schema {manifest.schema}, written by a newer mlx-serve; upgrade"
-        )
     return manifest
+
+
+def _refuse_newer(data: bytes) -> None:
+    """First of all: the rest of a newer manifest may be nothing that we know."""
+    schema = msgspec.json.decode(data, type=_Versioned).schema
+    if schema > MANIFEST_SCHEMA:
+        raise ManifestError(
+            f"{MANIFEST_FILE} has schema {schema}, written by a newer mlx-serve; upgrade"
+        )

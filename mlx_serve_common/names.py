@@ -7,6 +7,9 @@ import unicodedata
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 
+INDEX_FILE = "metadata.json"
+"""Lies beside the models' folders, so that none of them can have this name."""
+
 _MAX_CHARACTERS = 128
 # What a file system allows for one component, on all that matter.
 _MAX_BYTES = 255
@@ -22,6 +25,8 @@ def check_name(name: str) -> str:
         raise _refused(name, f"it has to have 1 to {_MAX_CHARACTERS} characters")
     if name[0] in ".-":
         raise _refused(name, f"it may not begin with {name[0]!r}")
+    if clash_key(name) == INDEX_FILE:
+        raise _refused(name, "the list of the models is kept there")
     for character in name:
         if character not in _PUNCTUATION and unicodedata.category(character)[0] not in _CATEGORIES:
             raise _refused(name, f"it may not contain {character!r}")
@@ -31,11 +36,6 @@ def check_name(name: str) -> str:
 def clash_key(name: str) -> str:
     """Equal for names that some file system, or some reader, would take for the same."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-
-
-def quantized_name(name: str, bits: int, mode: str) -> str:
-    """What the quantized form of ``name`` is called, unless a person says otherwise."""
-    return f"{name}-{bits}bit" if mode == "affine" else f"{name}-{mode}"
 
 
 def _encoded(name: str) -> bytes:

@@ -2,12 +2,14 @@
 
 Invariants: a folder without a leading dot is a whole, synced model, whenever the process is
 killed; one name is worked on by one process at a time; what a dead process left is swept away by
-the next one; nothing outside the models folder is ever removed, and no link is followed.
+the next one, and by a server that starts; nothing outside the models folder is ever removed, and no
+link is followed.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -24,7 +26,10 @@ from mlx_serve_common.models import (
     encode_manifest,
     read_manifest,
 )
-from mlx_serve_common.names import clash_key
+from mlx_serve_common.names import INDEX_FILE, clash_key
+from mlx_serve_common.store_index import index_of
+
+log = logging.getLogger(__name__)
 
 _STAGING = ".staging"
 _LOCKS = ".locks"
@@ -78,7 +83,7 @@ class Store:
         try:
             return InstalledModel(read_manifest(folder), folder)
         except ManifestError as error:
-            raise name_taken(name, f"is damaged: {error}") from None
+            raise name_taken(name, f"cannot be used: {error}") from None
 
     def publish(self, staged: Path, name: str, *, replace: bool) -> None:
         """Make ``staged`` the model ``name``. The caller holds the lock of that name."""
@@ -91,6 +96,7 @@ class Store:
         elif not exchange(staged, target):
             self._replace_in_two_steps(staged, target)
         sync(self.models_dir)
+        self.write_index()
 
     def withdraw(self, name: str) -> Path:
         """Make the model ``name`` uninstalled; what is left of it is the caller's to delete.
@@ -103,7 +109,22 @@ class Store:
         withdrawn = parent / f"{secrets.token_hex(8)}.old"
         (self.models_dir / name).rename(withdrawn)
         sync(self.models_dir)
+        self.write_index()
         return withdrawn
+
+    def write_index(self) -> None:
+        """Let ``metadata.json`` say what is installed now; that it cannot be written is no harm."""
+        locks = self.models_dir / _LOCKS
+        path = self.models_dir / INDEX_FILE
+        try:
+            locks.mkdir(exist_ok=True)
+            with _open_locked(locks / "index", os.O_RDWR | os.O_CREAT):
+                content = index_of(self.models_dir)
+                if not path.is_file() or path.read_bytes() != content:
+                    (locks / "index.new").write_bytes(content)
+                    (locks / "index.new").replace(path)
+        except OSError as error:
+            log.warning("%s could not be written: %s", INDEX_FILE, error)
 
     def rewrite_manifest(self, name: str, manifest: Manifest) -> None:
         """Put another manifest into the model ``name``. The caller holds the lock of that name."""
@@ -126,6 +147,20 @@ class Store:
             aside.rename(target)
             raise
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep_staging(models_dir: Path) -> None:
+    """Remove what killed processes have left; those that are at work keep theirs."""
+    parent = models_dir / _STAGING
+    if parent.is_dir():
+        with _open_locked(parent / ".lock", os.O_RDWR | os.O_CREAT):
+            _sweep(parent)
+
+
+def abandoned_staging(models_dir: Path) -> list[Path]:
+    """What ``sweep_staging`` would remove now."""
+    entries = sorted((models_dir / _STAGING).glob("*"))
+    return [entry for entry in entries if _is_abandoned(entry)]
 
 
 def name_taken(name: str, reason: str = "") -> ServeError:
@@ -159,12 +194,28 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def _is_abandoned(entry: Path) -> bool:
+    if entry.is_symlink() or not entry.is_dir():
+        return False
+    try:
+        descriptor = os.open(entry, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _sweep(parent: Path) -> None:
     """Remove the folders whose maker is gone: their locks went with it."""
     for entry in parent.iterdir():
         if entry.is_symlink() or not entry.is_dir():
             continue
-        descriptor = os.open(entry, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(entry, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # somebody is just deleting a model that was withdrawn
         try:
             if _try_lock(descriptor):
                 shutil.rmtree(entry, ignore_errors=True)

@@ -45,6 +45,7 @@ def remove_model(models_dir: Path, name: str, on_wait: OnWait | None = None) -> 
         if folder.is_symlink():
             folder.unlink()
             sync(models_dir)
+            store.write_index()
             return
         withdrawn = store.withdraw(name)
     shutil.rmtree(withdrawn, ignore_errors=True)
@@ -88,7 +89,7 @@ def _manifest(folder: Path) -> Manifest:
     try:
         return read_manifest(folder)
     except ManifestError as error:
-        raise _unfit(folder.name, f"is damaged: {error}") from None
+        raise _unfit(folder.name, f"cannot be used: {error}") from None
 
 
 def link_file(source: Path, target: Path, file: str, size: int) -> None:

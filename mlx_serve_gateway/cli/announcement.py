@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
-from mlx_serve_gateway.cli.output import emit, note
+from mlx_serve_gateway.cli.output import emit, emit_json, note
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +46,14 @@ def tell_terminal(said: Announcement) -> None:
             emit(f"already running (pid {said.pid}) at {said.url}")
         case "failed":
             raise CommandFailed(said.message, ExitCode(said.code))
+
+
+def tell_json(said: Announcement) -> None:
+    """As the terminal is told, but what the server became is JSON."""
+    if said.kind in ("ready", "already_running"):
+        emit_json({"state": said.kind, "pid": said.pid, "url": said.url, "log": said.log})
+    else:
+        tell_terminal(said)
 
 
 class Pipe:

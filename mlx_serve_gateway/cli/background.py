@@ -7,27 +7,25 @@ process ends with the server's own verdict, and a start that was given up leaves
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mlx_serve_common.config import Config
 from mlx_serve_common.logs import escape
 from mlx_serve_common.paths import log_file
-from mlx_serve_gateway.cli.announcement import heard, tell_terminal
+from mlx_serve_gateway.cli.announcement import Tell, heard
 from mlx_serve_gateway.cli.configuration import exit_code_of, make_folder, unusable
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
-from mlx_serve_gateway.cli.foreground import open_log
 from mlx_serve_gateway.cli.interruption import interruption
+from mlx_serve_gateway.cli.log_file import open_log
+from mlx_serve_gateway.supervision.service import PROGRAM, START_S
 
-# Beyond the drain of a predecessor: how long a cold, busy machine may need to start the server.
-_START_S = 90.0
 _END_S = 5.0
 _LOG_LINES = 15
 _LOG_BYTES = 65_536
 
 
-def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
+def start(config: Config, home: Path, arguments: Sequence[str], tell: Tell) -> int:
     """Spawn ``mlx-serve start`` with these arguments, detached; its exit code."""
     log = log_file(home, config.server.port)
     output = _open(log)
@@ -35,7 +33,7 @@ def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
     reader, writer = os.pipe()
     with interruption() as allow_interruption:
         child = subprocess.Popen(
-            [*_THIS_PROGRAM, "start", *arguments, "--announce-to", str(writer)],
+            [*PROGRAM, "start", *arguments, "--announce-to", str(writer)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -48,10 +46,10 @@ def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
         os.close(writer)
         try:
             allow_interruption()
-            for said in heard(reader, config.limits.drain_timeout + _START_S):
-                if said.kind == "logging" and said.log is not None:
+            for said in heard(reader, config.limits.drain_timeout + START_S):
+                if said.kind == "logging" and said.log is not None and said.log != str(log):
                     log, log_began = Path(said.log), 0
-                tell_terminal(said)
+                tell(said)
                 if said.is_final:
                     return said.code
         except TimeoutError:
@@ -64,10 +62,6 @@ def start(config: Config, home: Path, arguments: Sequence[str]) -> int:
         finally:
             os.close(reader)
     raise _ended_without_a_word(child, log, log_began)
-
-
-# -P: a folder named like one of our packages, where the person stands, must not be run.
-_THIS_PROGRAM = (sys.executable, "-P", "-m", "mlx_serve_gateway.cli.main")
 
 
 def _open(log: Path) -> int:
@@ -93,7 +87,9 @@ def _ended_without_a_word(
     code = child.wait()
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     with log.open("rb") as lines:
-        lines.seek(max(log_began, log.stat().st_size - _LOG_BYTES))
+        size = os.fstat(lines.fileno()).st_size
+        # Smaller than it was: the server has turned it over, and all of it is new.
+        lines.seek(max(log_began if log_began <= size else 0, size - _LOG_BYTES))
         last = lines.read().decode("utf-8", "replace").splitlines()[-_LOG_LINES:]
     shown = "".join(f"\n  {escape(line)}" for line in last)
     return CommandFailed(

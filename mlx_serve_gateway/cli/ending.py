@@ -1,7 +1,8 @@
 """Ending servers: ask, wait, report; with force, kill the process and its children.
 
-Invariants: only the process that holds the pid file is signalled, and not when another server
-answers on its port. A server that drains already is left to it: a second signal would cut the
+Invariants: a server that launchd or systemd runs is ended through them, or they would start it
+again. Only the process that holds the pid file is signalled, and not when another server answers
+on its port. A server that drains already is left to it: a second signal would cut the
 drain short, so that one is sent only when the drain must have ended.
 """
 
@@ -18,6 +19,8 @@ import psutil
 from mlx_serve_gateway.cli.addresses import local_url
 from mlx_serve_gateway.cli.gateway_client import TIMEOUT_S, NoAnswer, health
 from mlx_serve_gateway.pidfile import PidRecord, Watch, watch
+from mlx_serve_gateway.supervision.supervisor import owner
+from mlx_serve_gateway.supervision.tool import SupervisorFailed
 
 # Beyond the drain: for the workers and the process itself to end.
 MARGIN_S = 5.0
@@ -41,7 +44,8 @@ def stop(home: Path, ports: Sequence[int], *, force: bool, timeout_s: float) -> 
     """End the servers on these ports: all are asked before the first is waited for."""
     with ExitStack() as watches:
         asked = [
-            _ask(watches.enter_context(watch(home, port)), port, force=force) for port in ports
+            _ask(home, watches.enter_context(watch(home, port)), port, force=force)
+            for port in ports
         ]
         limit_s = _KILLED_S if force else timeout_s
         deadline = monotonic() + limit_s
@@ -59,7 +63,7 @@ class _Asked(msgspec.Struct, frozen=True):
     """Those killed along with the server."""
 
 
-def _ask(seen: Watch | None, port: int, *, force: bool) -> Ending | _Asked:
+def _ask(home: Path, seen: Watch | None, port: int, *, force: bool) -> Ending | _Asked:
     if seen is None or not seen.is_held():
         return Ending(port, "not_running", f"not running on port {port}")
     record = _record(seen)
@@ -72,10 +76,12 @@ def _ask(seen: Watch | None, port: int, *, force: bool) -> Ending | _Asked:
         message = f"port {port}: another server than pid {record.pid} answers; nobody was signalled"
         return Ending(port, "failed", message)
     try:
+        if force or doing == "serves":
+            _request_stop(home, record)
         if force:
             return _Asked(seen, record, True, _kill(record))
-        if doing == "serves":
-            record.send(signal.SIGTERM)
+    except SupervisorFailed as error:
+        return Ending(port, "failed", f"port {port}: it runs as a service, and {error}")
     except PermissionError:
         message = f"port {port}: pid {record.pid} belongs to another user"
         return Ending(port, "failed", message)
@@ -99,6 +105,14 @@ def _doing(record: PidRecord, timeout_s: float) -> Literal["serves", "drains", "
     if report.instance != record.instance:
         return "another"
     return "drains" if report.status == "draining" else "serves"
+
+
+def _request_stop(home: Path, record: PidRecord) -> None:
+    supervisor = owner(home, record.pid)
+    if supervisor is None:
+        record.send(signal.SIGTERM)
+    else:
+        supervisor.request_stop()
 
 
 def _kill(record: PidRecord) -> list[psutil.Process]:

@@ -42,6 +42,10 @@ class WorkerReport(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+class _Loaded(msgspec.Struct):
+    models: list[dict[str, object]]
+
+
 class HealthReport(msgspec.Struct, frozen=True):
     """What a gateway says about itself, with the workers where it was willing to tell."""
 
@@ -66,6 +70,15 @@ def health_detail(base_url: str, timeout_s: float = TIMEOUT_S) -> msgspec.Raw:
         status, body = _get(base_url, "/health", timeout_s)
     read_report(body)
     return msgspec.Raw(body)
+
+
+def loaded_models(base_url: str, timeout_s: float = TIMEOUT_S) -> list[dict[str, object]]:
+    """What ``GET /api/ps`` lists, or NoAnswer."""
+    status, body = _get(base_url, "/api/ps", timeout_s)
+    try:
+        return msgspec.json.decode(body, type=_Loaded).models
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise NoAnswer(f"it does not tell what is loaded (status {status})") from None
 
 
 def delete_model(base_url: str, model: str) -> tuple[int, bytes]:

@@ -2,14 +2,19 @@
 
 import click
 
+from mlx_serve_gateway.cli.completion import completion
+from mlx_serve_gateway.cli.config import config
 from mlx_serve_gateway.cli.copy import copy
+from mlx_serve_gateway.cli.doctor import doctor
 from mlx_serve_gateway.cli.entry import run
+from mlx_serve_gateway.cli.logs import logs
 from mlx_serve_gateway.cli.models import import_model, list_models
 from mlx_serve_gateway.cli.ps import ps
 from mlx_serve_gateway.cli.pull import pull
 from mlx_serve_gateway.cli.quantize import quantize
 from mlx_serve_gateway.cli.remove import remove, rm
 from mlx_serve_gateway.cli.serve import start, status, stop
+from mlx_serve_gateway.cli.service import service
 from mlx_serve_gateway.cli.show import show
 from mlx_serve_gateway.cli.verify import verify
 from mlx_serve_gateway.cli.version import version_option
@@ -35,6 +40,11 @@ for command in (
     remove,
     rm,
     ps,
+    logs,
+    config,
+    doctor,
+    service,
+    completion,
 ):
     mlx_serve.add_command(command)
 

@@ -1,8 +1,6 @@
-"""What is known of an installed model, as JSON and as lines for people."""
+"""What is known of an installed model, as lines for people."""
 
 from datetime import UTC, datetime
-
-import msgspec
 
 from mlx_serve_common.fingerprint import index_fingerprint
 from mlx_serve_common.models import (
@@ -14,23 +12,13 @@ from mlx_serve_common.models import (
     Step,
     Verified,
 )
+from mlx_serve_gateway.cli.chat_facts import chat_lines
 from mlx_serve_gateway.cli.quality import quality_lines
 from mlx_serve_gateway.cli.units import age_text, size_text
 
 Lines = list[tuple[str, str]]
 
 _SHOWN_PROMPT = 60
-
-
-def facts(model: InstalledModel) -> dict[str, object]:
-    """The manifest as it is, except for its files, with what follows from it."""
-    manifest: dict[str, object] = msgspec.to_builtins(model.manifest)
-    del manifest["files"], manifest["options"]
-    return {
-        **manifest,
-        "fingerprint": index_fingerprint(model.manifest),
-        "path": str(model.path),
-    }
 
 
 def fact_lines(model: InstalledModel) -> Lines:
@@ -47,6 +35,7 @@ def fact_lines(model: InstalledModel) -> Lines:
         *quality_lines(manifest),
         *_known("dimensions", manifest.dimensions),
         *_known("max tokens", manifest.max_tokens),
+        *chat_lines(manifest.chat),
         *_known("pipeline", ", ".join(map(_step, manifest.pipeline))),
         *_prompts(manifest),
         *_fingerprint(manifest),
@@ -78,6 +67,10 @@ def _checks(verified: Verified) -> list[str]:
         lines.append(f"finite: {_yes(verified.finite)}")
     if verified.batch_max_diff is not None:
         lines.append(f"alone or in a batch: differs by {verified.batch_max_diff:.1e} at most")
+    if verified.step_max_diff is not None:
+        lines.append(f"at once or token by token: differs by {verified.step_max_diff:.1e} at most")
+    if verified.template_ok is not None:
+        lines.append(f"chat template renders: {_yes(verified.template_ok)}")
     if verified.dimensions_ok is not None:
         lines.append(f"dimensions as declared: {_yes(verified.dimensions_ok)}")
     if verified.prompts_ok is not None:

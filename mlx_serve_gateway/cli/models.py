@@ -22,7 +22,8 @@ KINDS = ("embedding", "reranker", "chat")
 def list_models(as_json: bool, config_file: Path | None) -> int:
     """List the installed models.
 
-    Folders that should be models and cannot be used are told on stderr.
+    Folders that should be models and cannot be used are told on stderr. The JSON is that of
+    GET /api/tags.
     """
     import logging
     from datetime import UTC, datetime
@@ -31,6 +32,7 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.configuration import load
     from mlx_serve_gateway.cli.output import emit_json, emit_table, note
+    from mlx_serve_gateway.http.ollama_entries import tag
     from mlx_serve_gateway.registry import Registry
 
     # What the registry would warn of is told below, in this command's own words.
@@ -39,7 +41,7 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
     registry = Registry(Path(config.models.directory), config.models.aliases)
     models = registry.models()
     if as_json:
-        emit_json({"models": [_facts(model) for model in models]})
+        emit_json({"models": [tag(model) for model in models]})
     elif models:
         now = datetime.now(UTC)
         columns = ("NAME", "TYPE", "SIZE", "QUANT", "DIMS", "MODIFIED")
@@ -61,18 +63,26 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
 @click.option(
     "--type", "kind", type=click.Choice(KINDS), help="What the model is for; else its files say."
 )
+@click.option("--source-id", metavar="ORG/NAME", help="The repository that the folder came from.")
 @click.option("--exist-ok", is_flag=True, help="Success, and nothing to do, if it is installed.")
+@click.option(
+    "--replace", is_flag=True, help="In place of the model of that name, if there is one."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the progress as JSON lines.")
 @config_option
 def import_model(
     directory: Path,
     name: str,
     kind: str | None,
+    source_id: str | None,
     exist_ok: bool,
+    replace: bool,
     as_json: bool,
     config_file: Path | None,
 ) -> int:
-    """Install a model from the folder DIR, which is copied and left as it is.
+    """Install a model from the folder DIR.
+
+    The folder is copied and left as it is.
 
     Exit codes: 0 installed; 1 the folder is no model that can be served, or the name is taken;
     70 the job broke down; 130 interrupted, nothing was installed.
@@ -81,6 +91,8 @@ def import_model(
     from mlx_serve_gateway.cli.configuration import load
     from mlx_serve_gateway.cli.job import run_job
 
+    if exist_ok and replace:
+        raise click.UsageError("--exist-ok and --replace exclude each other")
     config = load(home(), config_file).config
     arguments = [
         "import",
@@ -91,9 +103,22 @@ def import_model(
     ]
     if kind is not None:
         arguments.append(f"--type={kind}")
+    if source_id is not None:
+        arguments.append(f"--source-id={_repository(source_id)}")
     if exist_ok:
         arguments.append("--exist-ok")
+    if replace:
+        arguments.append("--replace")
     return run_job(arguments, as_json=as_json)
+
+
+def _repository(source_id: str) -> str:
+    from mlx_serve_common.references import read_reference
+
+    found = read_reference(source_id)
+    if found is None or found.revision is not None:
+        raise click.UsageError("--source-id is a repository's name: ORG/NAME")
+    return found.repository
 
 
 def _row(model: "InstalledModel", now: "datetime") -> tuple[str, ...]:
@@ -116,21 +141,3 @@ def _precision(manifest: "Manifest") -> str:
         return manifest.dtype or "-"
     mode = scheme.get("mode", "affine")
     return f"{scheme.get('bits')}bit" if mode == "affine" else str(mode)
-
-
-def _facts(model: "InstalledModel") -> dict[str, object]:
-    manifest = model.manifest
-    return {
-        "name": manifest.name,
-        "type": manifest.kind,
-        "size_bytes": manifest.size_bytes,
-        "quantization": manifest.quantization,
-        "dtype": manifest.dtype,
-        "dimensions": manifest.dimensions,
-        "max_tokens": manifest.max_tokens,
-        "architecture": manifest.architecture,
-        "source": manifest.source,
-        "revision": manifest.revision,
-        "modified_at": manifest.created_at,
-        "path": str(model.path),
-    }

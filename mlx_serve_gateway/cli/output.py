@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _UNLIMITED_WIDTH = 10_000
 
 
-def emit(text: str) -> None:
-    """Print a line of the command's result."""
-    _write(sys.stdout, text)
+def emit(text: str) -> bool:
+    """Print a line of the command's result; whether there is still somebody to read it."""
+    return _write(sys.stdout, text)
 
 
 def note(text: str) -> None:
@@ -40,8 +40,12 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        to_right = column in right.split()
-        table.add_column(column, justify="right" if to_right else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if column in right.split() else "left",
+            overflow="fold",
+            min_width=len(column),  # where room is short, what gives way is the widest cell
+        )
     _emit_rows(table, rows)
 
 
@@ -72,9 +76,9 @@ def _emit_rows(table: "Table", rows: Sequence[Sequence[str]]) -> None:
         emit(line.rstrip())
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> bool:
     if stream is None:  # closed before we started
-        return
+        return False
     try:
         stream.write(f"{text}\n")
         stream.flush()
@@ -83,3 +87,5 @@ def _write(stream: TextIO | None, text: str) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        return False
+    return True

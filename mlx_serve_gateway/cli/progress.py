@@ -15,7 +15,9 @@ from mlx_serve_gateway.cli.units import duration_text, size_text
 Draw = Callable[[JobEvent], None]
 
 _STEP_PERCENT = 10
-_LONGEST_STAGE = 42
+# In 80 columns, beside a bar and what stands behind it.
+_BESIDE_AMOUNTS = 42
+_BESIDE_NOTHING = 62
 
 
 @contextmanager
@@ -73,11 +75,13 @@ def _bar() -> Iterator[Draw]:
         def draw(event: JobEvent) -> None:
             if event.status == "success":
                 bar.update(task, description="", visible=False)
-                console.print(Text(stage_text(event)))
+                console.print(Text(stage_text(event)), soft_wrap=True)
             elif event.status is not None:
                 bar.update(
                     task,
-                    description=fitting(stage_text(event)),
+                    description=fitting(
+                        stage_text(event), _BESIDE_AMOUNTS if event.total else _BESIDE_NOTHING
+                    ),
                     total=event.total,
                     completed=event.completed or 0,
                     amount=_amount(event) + _speed(event),
@@ -91,12 +95,17 @@ def stage_text(event: JobEvent) -> str:
     return escape(f"{event.status} {subject}".rstrip())
 
 
-def fitting(text: str) -> str:
-    """Leaves room for a bar and the amounts in 80 columns; the end of a file's name tells most."""
-    if len(text) <= _LONGEST_STAGE:
+def fitting(text: str, columns: int) -> str:
+    """Cut to so many columns, which some letters take two of; a name's end tells most."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= columns:
         return text
     stage, _, subject = text.partition(" ")
-    return f"{stage} …{subject[len(stage) + 2 - _LONGEST_STAGE :]}"
+    room = columns - cell_len(f"{stage} …")
+    while subject and cell_len(subject) > room:
+        subject = subject[1:]
+    return f"{stage} …{subject}"
 
 
 def _amount(event: JobEvent) -> str:

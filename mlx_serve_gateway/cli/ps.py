@@ -6,6 +6,7 @@ import click
 
 if TYPE_CHECKING:
     from mlx_serve_gateway.cli.gateway_client import WorkerReport
+    from mlx_serve_gateway.cli.instances import Instance
 
 _COLUMNS: tuple[str, ...] = (
     "NAME", "TYPE", "STATE", "MEMORY", "PROCESSOR", "INFLIGHT/QUEUED", "UNTIL",
@@ -16,10 +17,11 @@ _PROCESSORS = {"cpu": "CPU", "cuda": "GPU", "metal": "GPU"}
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ps(as_json: bool) -> int:
-    """List the loaded models, of all servers that run in this home folder.
+    """List the loaded models of all servers of this home.
 
-    UNTIL is when a model leaves the memory if nobody uses it. Exit codes: 0 listed, also if there
-    is none; 1 a server runs and does not answer; 3 no server runs.
+    UNTIL is when a model leaves the memory if nobody uses it. The JSON is that of GET /api/ps, with
+    the port of each model's server. Exit codes: 0 listed, also if there is none; 1 a server runs
+    and does not answer; 3 no server runs.
     """
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.gateway_client import read_report
@@ -38,7 +40,7 @@ def ps(as_json: bool) -> int:
         for worker in read_report(server.health).workers or ()
     ]
     if as_json:
-        emit_json({"models": [_facts(port, worker) for port, worker in loaded]})
+        emit_json({"models": [entry for server in seen for entry in _entries(server)]})
     elif loaded:
         columns = _COLUMNS
         rows = [_row(worker) for _, worker in loaded]
@@ -49,6 +51,19 @@ def ps(as_json: bool) -> int:
     else:
         note("no model is loaded" if seen else "no server runs; `mlx-serve start` starts one")
     return exit_code(seen)
+
+
+def _entries(server: "Instance") -> list[dict[str, object]]:
+    from mlx_serve_gateway.cli.gateway_client import NoAnswer, loaded_models
+    from mlx_serve_gateway.cli.output import note
+
+    if server.state != "up" or server.url is None:
+        return []
+    try:
+        return [{**entry, "port": server.port} for entry in loaded_models(server.url)]
+    except NoAnswer as silence:
+        note(f"port {server.port}: {silence}")
+        return []
 
 
 def _row(worker: "WorkerReport") -> tuple[str, ...]:
@@ -73,10 +88,3 @@ def _until(worker: "WorkerReport") -> str:
     if worker.expires_in_s is None:
         return "stays"
     return f"in {duration_text(worker.expires_in_s)}"
-
-
-def _facts(port: int, worker: "WorkerReport") -> dict[str, object]:
-    import msgspec
-
-    facts: dict[str, object] = msgspec.to_builtins(worker)
-    return {"name": facts.pop("model"), "type": facts.pop("kind"), **facts, "port": port}

@@ -1,7 +1,7 @@
 """``mlx-serve pull``: models from the hub."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,12 +12,25 @@ from mlx_serve_gateway.cli.models import KINDS
 if TYPE_CHECKING:
     from mlx_serve_gateway.registry import Registry
 
+_FORMS = ("4bit", "8bit", "mxfp4", "mxfp8", "nvfp4")
+_DTYPES = ("float16", "bfloat16", "float32")
+
 
 @click.command()
 @click.argument("model", metavar="MODEL[@REVISION]")
 @click.option("--name", help="Name of the model here; else that of the repository.")
 @click.option(
     "--type", "kind", type=click.Choice(KINDS), help="What the model is for; else its files say."
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(_FORMS),
+    help="Install it quantized, as MODEL-4bit, MODEL-mxfp4, …; 8bit for small models.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(_DTYPES),
+    help="Install it with weights of this type, as MODEL-fp16, MODEL-bf16 or MODEL-fp32.",
 )
 @click.option("--replace", is_flag=True, help="Also if it is installed: with what the hub has now.")
 @click.option("--json", "as_json", is_flag=True, help="Print the progress as JSON lines.")
@@ -26,6 +39,8 @@ def pull(
     model: str,
     name: str | None,
     kind: str | None,
+    quantize: Any,
+    dtype: Any,
     replace: bool,
     as_json: bool,
     config_file: Path | None,
@@ -36,14 +51,24 @@ def pull(
     downloaded is kept for a week, and the same pull continues with it. Several at once share one
     download. HF_TOKEN (for private and gated models), HF_ENDPOINT and HF_HUB_OFFLINE are honoured.
 
+    With --quantize or --dtype only what the model is converted to is installed; a model that is
+    installed already as it comes is not downloaded again, and stays.
+
     Exit codes: 0 installed, or it was already; 1 it cannot be had, or cannot be served; 70 the job
     broke down; 130 interrupted.
     """
     import logging
 
+    from msgspec import structs
+
+    from mlx_serve_common.conversion import conversion
+    from mlx_serve_common.errors import ServeError
+    from mlx_serve_common.logs import escape
+    from mlx_serve_common.models import ModelKind
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.configuration import load
     from mlx_serve_gateway.cli.job import run_job
+    from mlx_serve_gateway.orders import pull_of
     from mlx_serve_gateway.registry import Registry
     from mlx_serve_gateway.worker_env import pull_environment
 
@@ -51,32 +76,28 @@ def pull(
     logging.getLogger().addHandler(logging.NullHandler())
     config = load(home(), config_file).config
     registry = Registry(Path(config.models.directory), config.models.aliases)
-    repository, installed_name = _meant(model, registry)
-    name = name or installed_name
-    arguments = [
-        "pull",
-        f"--repo={repository}",
-        f"--models-dir={config.models.directory}",
-        f"--custom-models={config.chat.custom_models}",
-    ]
-    arguments += [f"--name={name}"] if name is not None else []
-    arguments += [f"--type={kind}"] if kind is not None else []
-    arguments += ["--replace"] if replace else []
-    return run_job(arguments, as_json=as_json, environment=pull_environment())
+    order = pull_of(model, registry, conversion(quantize, dtype))
+    if order is None:
+        raise CommandFailed(
+            f"{escape(model[:100])!r} is no repository of the hub; name it as ORG/NAME"
+        )
+    order = structs.replace(
+        order,
+        name=name or order.name,
+        kind=None if kind is None else ModelKind(kind),
+        replace=replace,
+    )
+    try:
+        arguments = ["pull", *order.arguments(config)]
+    except ServeError as error:
+        raise CommandFailed(escape(error.message)) from None
+    code = run_job(arguments, as_json=as_json, environment=pull_environment())
+    if order.conversion is not None and not as_json:
+        _tell(order.installed_name, registry)
+    return code
 
 
-def _meant(model: str, registry: "Registry") -> tuple[str, str | None]:
-    """A repository: by its name, by an alias, or as the source of what is installed by a name."""
-    import contextlib
+def _tell(name: str, registry: "Registry") -> None:
+    from mlx_serve_gateway.cli.quality import tell_of_conversion
 
-    from mlx_serve_common.errors import ServeError
-    from mlx_serve_common.logs import escape
-    from mlx_serve_gateway.references import read_reference
-
-    if (reference := read_reference(registry.meant(model))) is not None:
-        return str(reference), None
-    with contextlib.suppress(ServeError):
-        installed = registry.find(model)
-        if (reference := read_reference(installed.manifest.source or "")) is not None:
-            return str(reference), installed.name
-    raise CommandFailed(f"{escape(model[:100])!r} is no repository of the hub; name it as ORG/NAME")
+    tell_of_conversion(registry.find(name).manifest)

@@ -1,18 +1,27 @@
-"""What quantizing has cost a model, in words: for ``quantize`` and ``show``."""
+"""What converting has cost a model, in words: for ``pull``, ``quantize`` and ``show``."""
 
 from mlx_serve_common.models import Manifest, ModelKind, Quality
+from mlx_serve_gateway.cli.output import emit_facts, note
 from mlx_serve_gateway.cli.units import size_text
 
-# Below these, what an index finds changes visibly.
+# Beyond these, what an index finds, or what a model says, changes visibly.
 _GOOD_COSINE = 0.999
 _GOOD_CORRELATION = 0.99
+_GOOD_DIVERGENCE = 0.01
+
+
+def tell_of_conversion(made: Manifest) -> None:
+    emit_facts([("name", made.name), *quality_lines(made)])
+    if said := advice(made):
+        note(said)
 
 
 def quality_lines(manifest: Manifest) -> list[tuple[str, str]]:
-    """Names and facts of a model that was quantized here; none of any other."""
-    if manifest.quantized_from is None:
+    """Names and facts of a model that was converted here; none of any other."""
+    if manifest.converted_from is None:
         return []
-    lines = [("quantized from", f"{manifest.quantized_from}, {_size(manifest)}")]
+    how = "converted from" if manifest.quantization is None else "quantized from"
+    lines = [(how, f"{manifest.converted_from}, {_size(manifest)}")]
     if manifest.plain_layers:
         lines.append(("not quantized", _plain(manifest)))
     if manifest.quality is not None:
@@ -25,7 +34,7 @@ def advice(manifest: Manifest) -> str:
     quality = manifest.quality
     if quality is None or _is_good(quality):
         return ""
-    bits = (manifest.quantization or {}).get("bits", 0)
+    bits = (manifest.quantization or {}).get("bits", 16)
     cost = "results will differ from the original's"
     if manifest.kind is ModelKind.EMBEDDING:
         cost += ", and their vectors do not belong in one index"
@@ -57,11 +66,22 @@ def _quality(quality: Quality) -> str:
         parts.append(f"scores differ by {quality.mean_score_diff:.4f} on average")
     if quality.max_score_diff is not None:
         parts.append(f"{quality.max_score_diff:.4f} at most")
-    parts.append(f"rank correlation {quality.rank_correlation:.4f}")
-    what = "pairs" if quality.mean_cosine is None else "texts"
+    if quality.rank_correlation is not None:
+        parts.append(f"rank correlation {quality.rank_correlation:.4f}")
+    if quality.same_token is not None:
+        parts.append(f"the original's next token in {100 * quality.same_token:.1f}%")
+    if quality.mean_divergence is not None:
+        parts.append(f"divergence of its probabilities {quality.mean_divergence:.4f} nats")
+    what = "texts" if quality.mean_score_diff is None else "pairs"
     return f"{', '.join(parts)} ({quality.texts} {what})"
 
 
 def _is_good(quality: Quality) -> bool:
     cosine = 1.0 if quality.mean_cosine is None else quality.mean_cosine
-    return cosine >= _GOOD_COSINE and quality.rank_correlation >= _GOOD_CORRELATION
+    correlation = 1.0 if quality.rank_correlation is None else quality.rank_correlation
+    divergence = quality.mean_divergence or 0.0
+    return (
+        cosine >= _GOOD_COSINE
+        and correlation >= _GOOD_CORRELATION
+        and divergence <= _GOOD_DIVERGENCE
+    )

@@ -1,7 +1,6 @@
 """``mlx-serve quantize``: a smaller, second form of an installed model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -9,16 +8,16 @@ from mlx_serve_gateway.cli.completion import model_names
 from mlx_serve_gateway.cli.configuration import config_option
 from mlx_serve_gateway.cli.exit_codes import CommandFailed
 
-if TYPE_CHECKING:
-    from mlx_serve_common.models import Manifest
-
 _MODES = ("affine", "mxfp4", "mxfp8", "nvfp4")
 
 
 @click.command()
 @click.argument("model", metavar="MODEL", shell_complete=model_names)
 @click.option("--bits", type=click.Choice(("4", "8")), help="Bits per weight; 8 for small models.")
-@click.option("--mode", type=click.Choice(_MODES), default="affine", show_default=True)
+@click.option(
+    "--mode", type=click.Choice(_MODES), default="affine", show_default=True,
+    help="How weights are written; all but affine have their own bits.",
+)  # fmt: skip
 @click.option(
     "--group-size",
     type=click.Choice(("32", "64", "128")),
@@ -44,42 +43,32 @@ def quantize(
     Exit codes: 0 installed; 1 MODEL cannot be quantized so, or the name is taken; 70 the job broke
     down; 130 interrupted, nothing was installed.
     """
+    from mlx_serve_common.conversion import Conversion, scheme
     from mlx_serve_common.errors import ServeError
     from mlx_serve_common.logs import escape
     from mlx_serve_common.models import read_manifest
-    from mlx_serve_common.names import check_name, quantized_name
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.configuration import load
     from mlx_serve_gateway.cli.job import run_job
+    from mlx_serve_gateway.cli.quality import tell_of_conversion
     from mlx_serve_gateway.cli.show import find_installed
+    from mlx_serve_gateway.orders import Quantize
 
     if mode == "affine" and bits is None:
         raise click.UsageError("--bits 4 or --bits 8 is needed (8 is the recommendation)")
-    folder = find_installed(model, config_file).path
+    installed = find_installed(model, config_file)
+    config = load(home(), config_file).config
     try:
-        name = check_name(name or quantized_name(folder.name, int(bits or 0), mode))
+        wanted = scheme(mode, _number(bits), _number(group_size))
+        order = Quantize(model=installed, conversion=Conversion(wanted), name=name)
+        arguments = ["quantize", *order.arguments(config)]
     except ServeError as error:
         raise CommandFailed(escape(error.message)) from None
-    arguments = [
-        "quantize",
-        f"--models-dir={folder.parent}",
-        f"--model={folder.name}",
-        f"--name={name}",
-        f"--mode={mode}",
-        f"--custom-models={load(home(), config_file).config.chat.custom_models}",
-    ]
-    arguments += [f"--bits={bits}"] if bits else []
-    arguments += [f"--group-size={group_size}"] if group_size else []
     code = run_job(arguments, as_json=as_json)
     if not as_json:
-        _tell(read_manifest(folder.parent / name))
+        tell_of_conversion(read_manifest(installed.path.parent / order.installed_name))
     return code
 
 
-def _tell(made: "Manifest") -> None:
-    from mlx_serve_gateway.cli.output import emit_facts, note
-    from mlx_serve_gateway.cli.quality import advice, quality_lines
-
-    emit_facts([("name", made.name), *quality_lines(made)])
-    if said := advice(made):
-        note(said)
+def _number(given: str | None) -> int | None:
+    return None if given is None else int(given)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def remove(models: tuple[str, ...], as_json: bool, config_file: Path | None) -> int:
-    """Remove installed models; also as ``rm``.
+    """Remove installed models; also as `rm`.
 
     A running server that has MODEL loaded first finishes what was asked of it. Damaged models, as
     ``mlx-serve list`` tells of them, can be removed as well.

@@ -8,27 +8,22 @@ import click
 
 from mlx_serve_gateway.cli.configuration import config_option
 from mlx_serve_gateway.cli.exit_codes import ExitCode
+from mlx_serve_gateway.cli.requested import Request, setting_options
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 _PORT = click.IntRange(1, 65535)
 _START_OPTIONS = (
-    click.option("--host", metavar="ADDRESS", help="Address to listen on (server.host)."),
-    click.option(
-        "--port", type=click.IntRange(0, 65535), help="Port, 0 for any free one (server.port)."
-    ),
-    click.option(
-        "--preload", multiple=True, metavar="MODEL", help="Load this model at once; repeatable."
-    ),
-    click.option(
-        "--models-dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Folder of the installed models (models.directory).",
-    ),
     click.option(
         "--foreground", is_flag=True, help="Stay in this terminal instead of the background."
     ),
+    click.option(
+        "--log-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="With --foreground: write to this file, which is kept small, not to the terminal.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     # How a detached server reaches the command that waits for it.
     click.option("--announce-to", type=int, hidden=True),
 )
@@ -36,10 +31,9 @@ _START_OPTIONS = (
 
 def start_options(command: _Decorated) -> _Decorated:
     """The options of every command that starts the server."""
-    command = config_option(command)
     for option in reversed(_START_OPTIONS):
         command = option(command)
-    return command
+    return setting_options(command)
 
 
 @click.command()
@@ -56,10 +50,21 @@ def start(**options: Any) -> int:
     return run_start(**options)
 
 
-def run_start(*, foreground: bool, announce_to: int | None, **requested: Any) -> int:
+def run_start(
+    *,
+    foreground: bool,
+    log_file: Path | None,
+    announce_to: int | None,
+    as_json: bool,
+    **requested: Any,
+) -> int:
     from mlx_serve_gateway.cli import starting
+    from mlx_serve_gateway.cli.announcement import tell_json, tell_terminal
 
-    return starting.start(starting.Request(**requested), foreground, announce_to)
+    if log_file is not None and not foreground:
+        raise click.UsageError("--log-file needs --foreground; in the background there is a log")
+    tell = tell_json if as_json else tell_terminal
+    return starting.start(Request(**requested), foreground, announce_to, log_file, tell)
 
 
 @click.command()
@@ -72,9 +77,15 @@ def run_start(*, foreground: bool, announce_to: int | None, **requested: Any) ->
     metavar="SECONDS",
     help="How long to wait; else limits.drain_timeout and a little more.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def stop(
-    port: int | None, every: bool, force: bool, timeout: float | None, config_file: Path | None
+    port: int | None,
+    every: bool,
+    force: bool,
+    timeout: float | None,
+    as_json: bool,
+    config_file: Path | None,
 ) -> int:
     """Stop the server: it finishes what it is computing, then exits.
 
@@ -88,7 +99,7 @@ def stop(
     from mlx_serve_gateway.cli import ending
     from mlx_serve_gateway.cli.configuration import load_or_defaults
     from mlx_serve_gateway.cli.instances import running_ports
-    from mlx_serve_gateway.cli.output import emit, note
+    from mlx_serve_gateway.cli.output import emit, emit_json, note
 
     if every and port is not None:
         raise click.UsageError("--all and --port exclude each other")
@@ -97,11 +108,14 @@ def stop(
     ports = pidfile.ports(here) if every else [port or config.server.port]
     limit_s = timeout or config.limits.drain_timeout + ending.MARGIN_S
     endings = ending.stop(here, ports, force=force, timeout_s=limit_s)
-    for each in endings:
-        (note if each.outcome == "failed" else emit)(each.message)
-    if not endings:
+    if as_json:
+        emit_json({"instances": endings})
+    elif not endings:
         emit("not running")
-    elif not every and endings[0].outcome == "not_running" and (others := running_ports(here)):
+    else:
+        for each in endings:
+            (note if each.outcome == "failed" else emit)(each.message)
+    if not every and endings[0].outcome == "not_running" and (others := running_ports(here)):
         note(f"servers run on {', '.join(map(str, others))}; use --port or --all")
     return ExitCode.FAILED if any(e.outcome == "failed" for e in endings) else ExitCode.OK
 
@@ -119,7 +133,7 @@ def status(port: int | None, as_json: bool, config_file: Path | None) -> int:
     from mlx_serve_gateway.cli import status as view
     from mlx_serve_gateway.cli.configuration import load_or_defaults
     from mlx_serve_gateway.cli.instances import instance, instances
-    from mlx_serve_gateway.cli.output import emit_json
+    from mlx_serve_gateway.cli.output import emit_json, note
 
     here = home()
     seen = instances(here) if port is None else [instance(here, port)]
@@ -131,4 +145,6 @@ def status(port: int | None, as_json: bool, config_file: Path | None) -> int:
     else:
         for each in seen:
             view.show_instance(each)
+        if all(each.state == "down" for each in seen):
+            note("`mlx-serve start` starts it")
     return view.exit_code(seen)

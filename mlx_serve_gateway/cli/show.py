@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def show(model: str, as_json: bool, config_file: Path | None) -> int:
-    """Show what MODEL is, how that was decided, and what its verification found.
+    """Show what MODEL is, and how that was decided.
 
-    MODEL may be any name that a request may use. Exit codes: 0 shown; 1 there is no such model.
+    Also what its verification found. MODEL may be any name that a request may use; the JSON is that
+    of POST /api/show. Exit codes: 0 shown; 1 there is no such model.
     """
-    from mlx_serve_gateway.cli.model_facts import fact_lines, facts
+    from mlx_serve_gateway.cli.model_facts import fact_lines
     from mlx_serve_gateway.cli.output import emit_facts, emit_json
+    from mlx_serve_gateway.http.ollama_entries import shown
 
     found = find_installed(model, config_file)
     if as_json:
-        emit_json(facts(found))
+        emit_json(shown(found))
     else:
         emit_facts(fact_lines(found))
     return ExitCode.OK

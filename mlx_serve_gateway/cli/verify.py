@@ -14,11 +14,11 @@ from mlx_serve_gateway.cli.exit_codes import ExitCode
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def verify(model: str, as_json: bool, config_file: Path | None) -> int:
-    """Check MODEL's files and answers, and remember the outcome in its manifest.
+    """Check whether MODEL's files and answers are right.
 
-    Its files are those that were installed; its answers are finite, the same alone and in a batch,
-    and, where sentence-transformers or transformers is installed beside mlx-serve, those of the
-    reference.
+    The outcome is kept in its manifest. Its files are those that were installed; its answers are
+    finite, the same alone and in a batch, and, where sentence-transformers or transformers is
+    installed beside mlx-serve, those of the reference.
 
     Exit codes: 0 passed; 1 failed, or there is no such model; 70 the job broke down.
     """

@@ -124,3 +124,20 @@ def test_a_real_model(cli: CommandLine, tmp_path: Path) -> None:
     kept = cli.run("import", str(source), "--name", "작은-모델", "--exist-ok", "--json")
     assert kept.returncode == 0
     assert json.loads(kept.stdout.splitlines()[-1])["status"] == "success"
+
+
+@pytest.mark.engine
+def test_replacing_and_naming_the_source(cli: CommandLine, tmp_path: Path) -> None:
+    from tests.engine.tiny import LAYOUTS, build
+
+    first, second = (build(LAYOUTS[name], tmp_path / name) for name in ("mean", "cls"))
+    assert cli.run("import", str(first), "--name", "m", "--source-id", "org/m").returncode == 0
+    replaced = cli.run("import", str(second), "--name", "m", "--replace")
+    assert replaced.returncode == 0, replaced
+    assert "cls pooling" in cli.run("show", "m").stdout
+    again = cli.run("import", str(first), "--name", "m", "--source-id", "org/m", "--replace")
+    assert again.returncode == 0
+    (model,) = msgspec.json.decode(cli.run("list", "--json").stdout)["models"]
+    assert model["source"] == "org/m"
+    for wrong in (("--source-id", "../x"), ("--source-id", "m"), ("--exist-ok", "--replace")):
+        assert cli.run("import", str(first), "--name", "m", *wrong).returncode == 64

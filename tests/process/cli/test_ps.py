@@ -2,6 +2,7 @@
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -46,8 +47,13 @@ def test_models_of_several_servers(cli: CommandLine) -> None:
         ("pinned", port),
         ("작은-모델", port),
     ]
-    assert 0 < facts[1]["expires_in_s"] <= 600
-    assert facts[0]["expires_in_s"] is None
+    answer = get(port, "/api/ps")[1]["models"]
+    assert [each | {"expires_at": ""} for each in facts] == [
+        each | {"expires_at": "", "port": port} for each in answer
+    ]
+    assert [each["pinned"] for each in facts] == [True, False]
+    left = datetime.fromisoformat(facts[1]["expires_at"]) - datetime.now(UTC)
+    assert timedelta(0) < left <= timedelta(seconds=600)
 
     hung = cli.start()
     os.kill(cli.pid(hung), signal.SIGSTOP)

@@ -128,3 +128,23 @@ def read_all(descriptor: int) -> str:
             drawn += os.read(descriptor, 65_536)
         except OSError:  # as Linux tells that the other end is closed
             return drawn.decode()
+
+
+def test_converted_on_arrival(cli: CommandLine, hub: Hub) -> None:
+    pulled = cli.run("pull", REPO, "--quantize", "mxfp8", "--dtype", "float16")
+    assert pulled.returncode == 0, pulled
+    made = f"{NAME}-fp16-mxfp8"
+    rows = dict(line.split(maxsplit=1) for line in pulled.stdout.splitlines())
+    assert rows["name"] == made
+    assert "cosine to the original" in rows["quality"]
+    assert f"success {made}" in pulled.stderr.splitlines()
+    (listed,) = json.loads(cli.run("list", "--json").stdout)["models"]
+    assert (listed["name"], listed["source"]) == (made, REPO)
+    assert listed["details"]["quantization_level"] == "mxfp8"
+    asked = len(hub.requests)
+    for arguments in ((made,), (REPO, "--quantize", "mxfp8", "--dtype", "float16")):
+        again = cli.run("pull", *arguments)
+        assert f"{made} is installed already" in again.stderr
+    assert len(hub.requests) == asked
+    refused = cli.run("pull", REPO, "--quantize", "5bit")
+    assert refused.returncode == 64

@@ -2,7 +2,13 @@ import os
 
 import pytest
 
-from mlx_serve_gateway.cli.announcement import Announcement, Pipe, heard, tell_terminal
+from mlx_serve_gateway.cli.announcement import (
+    Announcement,
+    Pipe,
+    heard,
+    tell_json,
+    tell_terminal,
+)
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 
 READY = Announcement(kind="ready", pid=7, url="http://127.0.0.1:8000", log="/logs/a.log")
@@ -53,6 +59,18 @@ def test_what_a_person_sees(capsys: pytest.CaptureFixture[str]) -> None:
         "already running (pid 7) at http://127.0.0.1:8000",
     ]
     assert err == "by the way\n"
+
+
+def test_what_a_program_sees(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_json(Announcement(kind="logging", log="/logs/a.log"))
+    tell_json(Announcement(kind="note", message="by the way"))
+    tell_json(READY)
+    out, err = capsys.readouterr()
+    assert out == ('{"state":"ready","pid":7,"url":"http://127.0.0.1:8000","log":"/logs/a.log"}\n')
+    assert err == "by the way\n"
+    with pytest.raises(CommandFailed):
+        tell_json(Announcement(kind="failed", message="no", code=ExitCode.UNAVAILABLE))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_failure_becomes_the_exit_code() -> None:

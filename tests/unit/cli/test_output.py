@@ -11,6 +11,11 @@ from mlx_serve_gateway.cli.output import emit, emit_json, emit_table, note
 LONG_KOREAN = "한국어-임베딩-모델-KoSimCSE-roberta-multitask-v2-아주-긴-이름-4bit"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def test_wide_names_align_and_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("bge-m3", "embedding", "1.2 GB"), (LONG_KOREAN, "reranker", "87 MB")]
     emit_table(("NAME", "TYPE", "SIZE"), rows, right="SIZE")
@@ -26,10 +31,6 @@ def test_wide_names_align_and_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[
 
 
 def test_a_table_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     terminal = Terminal()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
@@ -40,6 +41,20 @@ def test_a_table_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) 
     assert max(map(cell_len, lines)) <= 80
     shown = "".join(line.split()[0] for line in lines[1:])
     assert shown == LONG_KOREAN * 2
+
+
+def test_headers_are_whole_where_room_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    columns = ("NAME", "TYPE", "STATE", "MEMORY", "PROCESSOR", "INFLIGHT/QUEUED", "UNTIL")
+    row = (LONG_KOREAN, "embedding", "ready", "29 MB", "fake", "0/0", "in 29m 59s")
+    emit_table(columns, [row])
+
+    lines = re.sub(r"\x1b\[\d*m", "", terminal.getvalue()).splitlines()
+    assert lines[0].split() == list(columns)
+    assert max(map(cell_len, lines)) <= 80
 
 
 def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 import pytest
+from rich.cells import cell_len
 
 from mlx_serve_common.events import JobEvent
 from mlx_serve_gateway.cli.progress import fitting, progress, stage_text
@@ -57,9 +58,10 @@ def test_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
             "0_Transformer/model-00001-of-00004.safetensors",
             "downloading …el-00001-of-00004.safetensors",
         ),
+        ("한국어-문장-임베딩-모델.safetensors", "downloading …-문장-임베딩-모델.safetensors"),
     ],
 )
 def test_long_names_leave_room(detail: str, expected: str) -> None:
-    found = fitting(stage_text(JobEvent(status="downloading", detail=detail)))
+    found = fitting(stage_text(JobEvent(status="downloading", detail=detail)), 42)
     assert found == expected
-    assert len(found) <= 42
+    assert cell_len(found) <= 42

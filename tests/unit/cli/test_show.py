@@ -152,13 +152,13 @@ def test_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(home, "MiniLM", **FACTS)
     assert run("show", "MiniLM", "--json") == 0
     shown = msgspec.json.decode(capsys.readouterr().out)
-    assert shown["name"] == "MiniLM"
-    assert shown["verified"]["parity"]["min_cosine"] == 0.9999999
-    assert shown["pipeline"][0] == {
+    assert shown["capabilities"] == ["embedding"]
+    info = shown["model_info"]
+    assert info["general.basename"] == "MiniLM"
+    assert info["mlx_serve.verified"]["parity"]["min_cosine"] == 0.9999999
+    assert info["mlx_serve.pipeline"][0] == {
         "step": "pooling", "modes": ["mean", "cls"], "include_prompt": False,
     }  # fmt: skip
-    assert shown["path"] == str(home / "models" / "MiniLM")
-    assert "files" not in shown
 
 
 def test_text_of_a_model_cannot_steer_the_terminal(

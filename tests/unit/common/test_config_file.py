@@ -161,15 +161,21 @@ def test_hostile_text_stays_on_one_line(tmp_path: Path, content: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_file_that_shows_its_key_to_others_is_refused(tmp_path: Path, mode: int) -> None:
+    content = "server:\n  admin_key: 0123456789abcdef\n"
+    with pytest.raises(ConfigError, match=r":2: server\.admin_key: .*chmod 600") as caught:
+        read_config_file(written(tmp_path, content, mode))
+    assert "0123" not in str(caught.value)
+    assert read_config_file(written(tmp_path, content, 0o600))[1] == []
+
+
 @pytest.mark.parametrize(
     ("mode", "content", "words"),
     [
-        (0o600, "server: {admin_key: 0123456789abcdef}", None),
-        (0o640, "server: {admin_key: 0123456789abcdef}", "chmod 600"),
-        (0o604, "server: {admin_key: 0123456789abcdef}", "chmod 600"),
-        (0o666, "server: {admin_key: 0123456789abcdef}", "chmod 600"),
         (0o664, "server: {port: 1}", None),
         (0o666, "server: {port: 1}", "chmod o-w"),
+        (0o644, "server: {admin_key: null}", None),
     ],
 )
 def test_file_modes_that_expose(tmp_path: Path, mode: int, content: str, words: str | None) -> None:

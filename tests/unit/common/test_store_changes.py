@@ -19,7 +19,7 @@ from mlx_serve_common.models import (
     encode_manifest,
     read_manifest,
 )
-from mlx_serve_common.store import Store
+from mlx_serve_common.store import Store, sweep_staging
 from mlx_serve_common.store_changes import copy_model, remove_model
 
 FILES = {"model.safetensors": b"weights", "1_Dense/config.json": b"{}"}
@@ -58,7 +58,7 @@ def add(models: Path, name: str) -> Path:
 
 
 def listed(models: Path) -> list[str]:
-    return sorted(path.name for path in models.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in models.glob("[!.]*/"))
 
 
 def staged(models: Path) -> list[str]:
@@ -179,6 +179,34 @@ def test_death_while_removing(point: str, count: int, is_listed: bool, models: P
         assert (models / "a/model.safetensors").read_bytes() == b"weights"
     with Store(models).staging():
         assert len(staged(models)) == 1, "the next process sweeps away what is left"
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(models: Path) -> None:
+    sweep_staging(models)
+    assert not (models / ".staging").exists()
+    with Store(models).staging() as at_work:
+        withdrawn = Store(models).withdraw("a")
+        (models / ".staging" / "abandoned").mkdir()
+        sweep_staging(models)
+        assert at_work.is_dir()
+        assert staged(models) == [at_work.name]
+    assert not withdrawn.exists()
+
+
+def test_sweeping_beside_who_removes(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is listed may be gone by the time it is looked at."""
+    withdrawn = Store(models).withdraw("a")
+    is_dir = Path.is_dir
+
+    def is_dir_no_longer(path: Path) -> bool:
+        found = is_dir(path)
+        if path == withdrawn:
+            shutil.rmtree(path)
+        return found
+
+    monkeypatch.setattr(Path, "is_dir", is_dir_no_longer)
+    sweep_staging(models)
+    assert staged(models) == []
 
 
 # --- copy ----------------------------------------------------------------------------------------

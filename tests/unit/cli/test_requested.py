@@ -4,7 +4,7 @@ import pytest
 
 from mlx_serve_gateway.cli.configuration import load, load_or_defaults
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
-from mlx_serve_gateway.cli.starting import Request, _arguments
+from mlx_serve_gateway.cli.requested import Request
 
 
 def test_the_detached_command_line_means_the_same_in_any_folder(
@@ -14,7 +14,7 @@ def test_the_detached_command_line_means_the_same_in_any_folder(
     request = Request(
         host="::", port=0, preload=("-rf", "b"), models_dir=Path("m"), config_file=Path("c.yaml")
     )
-    assert _arguments(request) == [
+    assert request.arguments() == [
         "--host=::",
         "--port=0",
         f"--models-dir={tmp_path / 'm'}",
@@ -22,7 +22,7 @@ def test_the_detached_command_line_means_the_same_in_any_folder(
         "--preload=-rf",
         "--preload=b",
     ]
-    assert _arguments(Request()) == []
+    assert Request().arguments() == []
 
 
 def test_a_wrong_configuration_is_told_with_its_place(tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""The device and the library that computes on a CPU."""
+
+import pytest
+
+from mlx_serve_common.device import DeviceReport
+from mlx_serve_gateway.cli.checks.computing import judge_blas, judge_device
+from mlx_serve_gateway.cli.checks.subject import NoDevice
+
+
+def report(kind: str, *, is_right: bool = True, blas: str | None = None) -> DeviceReport:
+    return DeviceReport(kind=kind, name="a chip", mlx_version="0.32", is_right=is_right, blas=blas)
+
+
+@pytest.mark.parametrize(
+    ("found", "platform", "state", "words"),
+    [
+        (report("metal"), "darwin", "ok", "Metal, a chip, MLX 0.32"),
+        (report("cpu"), "darwin", "warn", "Metal cannot be used"),
+        (report("cpu"), "linux", "ok", "CPU"),
+        (report("cuda"), "linux", "ok", "CUDA"),
+        (report("metal", is_right=False), "darwin", "fail", "came out wrong"),
+        (NoDevice("ImportError: no libmlx"), "linux", "fail", "ImportError: no libmlx"),
+    ],
+)
+def test_device(found: DeviceReport | NoDevice, platform: str, state: str, words: str) -> None:
+    verdict = judge_device(found, platform)
+    assert verdict.state == state
+    assert words in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("found", "platform", "state"),
+    [
+        (report("cpu"), "linux", "warn"),
+        (report("cpu", blas="libopenblas.so.0"), "linux", "ok"),
+        (report("cuda"), "linux", "ok"),
+        (report("metal"), "darwin", "ok"),
+        (NoDevice("no MLX"), "linux", "ok"),
+    ],
+)
+def test_blas(found: DeviceReport | NoDevice, platform: str, state: str) -> None:
+    assert judge_blas(found, platform).state == state
