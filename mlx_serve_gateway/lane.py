@@ -35,8 +35,13 @@ from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.eviction import Occupant
 from mlx_serve_gateway.meter import Meter
 from mlx_serve_gateway.quarantine import Quarantine
-from mlx_serve_gateway.refusals import still_loading, too_slow
-from mlx_serve_gateway.worker import Worker
+from mlx_serve_gateway.refusals import (
+    answer_lost,
+    killed_by_input,
+    still_loading,
+    too_slow,
+)
+from mlx_serve_gateway.worker import Failure, Worker
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +223,28 @@ class Lane:
     def _on_lingered(self) -> None:
         self._linger = None
         self.pump(lingered=True)
+
+    def take_back(self) -> None:
+        """The worker left as it was told to: what it held is sent to the next one."""
+        for call in self.batcher.take_back():
+            call.fail(answer_lost())
+
+    def recover(self, failure: Failure) -> float | None:
+        """The worker died: what it held is sent again where that can be.
+
+        How long to wait before the next worker, if it has happened too often.
+        """
+        now = self._now()
+        self.restarts += 1
+        self.breaker.record_death(now)
+        recovered = self.batcher.recover()
+        for call, index in recovered.killers:
+            self.quarantine.add(call.fingerprint(index), now)
+            call.fail(killed_by_input(failure, index))
+        for call, index in recovered.lost:
+            self.quarantine.suspect(call.fingerprint(index), now)
+            call.fail(answer_lost())
+        return self.breaker.open_for(now)
 
     def on_result(self, result: Result) -> None:
         calls = self.batcher.settle(result.ids)

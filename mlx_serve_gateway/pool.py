@@ -1,67 +1,26 @@
-"""Decides which models are in memory: the only place that starts, evicts and gives up on workers.
+"""The models in memory, as those see them who use, load or remove one.
 
-Invariants: one lane per model, so one load however many wait for it; a lane's process counts
-against the limits until it has been reaped; a busy model is never evicted, but when another has
-waited for ``PATIENCE_S``, one that is never idle finishes its running work, makes room, and queues.
+Invariants: who holds a lease keeps its model from being evicted; what is asked of a model here is
+carried out by ``Residents``, which alone decides who stays.
 """
 
 import asyncio
 import logging
-import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import Context
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.launch import GenerationLimits
-from mlx_serve_common.models import InstalledModel, ModelKind
-from mlx_serve_common.wire import Progress, Ready, Result
-from mlx_serve_gateway.alarm import Alarm
-from mlx_serve_gateway.eviction import (
-    Evict,
-    Fits,
-    Never,
-    Room,
-    Wait,
-    make_room,
-    next_to_yield,
-)
-from mlx_serve_gateway.footprint import Footprints
-from mlx_serve_gateway.lane import Lane, LaneLimits, Phase
+from mlx_serve_common.models import InstalledModel
+from mlx_serve_gateway.lane import Lane, Phase
 from mlx_serve_gateway.lane_status import LaneStatus, lane_status
 from mlx_serve_gateway.meter import Meter
-from mlx_serve_gateway.refusals import (
-    answer_lost,
-    being_removed,
-    keeps_failing,
-    killed_by_input,
-    no_room,
-    shutting_down,
-    still_in_use,
-)
-from mlx_serve_gateway.server_events import Died, Left, Loaded, Refused, Tell
-from mlx_serve_gateway.worker import ExitReport, Observer, StopReason, Worker
+from mlx_serve_gateway.refusals import being_removed, still_in_use
+from mlx_serve_gateway.residents import Launch, PoolSettings, Residents
+from mlx_serve_gateway.server_events import Tell
 
 log = logging.getLogger(__name__)
-
-PATIENCE_S = 5.0
-
-_IN_MEMORY = (Phase.LOADING, Phase.READY, Phase.YIELDING, Phase.LEAVING)
-
-
-Launch = Callable[[InstalledModel, Observer, GenerationLimits | None], Worker]
-
-
-class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
-    room: Room
-    footprints: Footprints
-    lanes: Mapping[ModelKind, LaneLimits]
-    ttl_s: float = 1800
-    pinned: frozenset[str] = frozenset()
 
 
 class Pool:
@@ -75,15 +34,10 @@ class Pool:
         tell: Tell,
         meter: Meter,
     ) -> None:
-        self._settings = settings
-        self._launch = launch
         self._now = now
-        self._tell = tell
         self._meter = meter
-        self._lanes: dict[str, Lane] = {}
         self._tasks = asyncio.TaskGroup()
-        self._is_stopping = False
-        self._alarm = Alarm(now, self.tick)
+        self._residents = Residents(settings, launch, now, tell, meter, self._tasks)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -98,7 +52,9 @@ class Pool:
         self.request_stop()
         await self._tasks.__aexit__(kind, error, traceback)
 
-    # --- asked from outside ----------------------------------------------------------------------
+    def tick(self) -> None:
+        """Do what time alone brings."""
+        self._residents.tick()
 
     @contextmanager
     def lease(self, model: InstalledModel, ttl_s: float | None = None) -> Iterator[Lane]:
@@ -106,7 +62,7 @@ class Pool:
 
         ``ttl_s`` is how long it then stays unused, for the rest of this stay in memory.
         """
-        lane = self._wanted_lane(model)
+        lane = self._residents.wanted(model)
         self._meter.leased(model, was_loaded=lane.ready_since is not None)
         if ttl_s is not None:
             lane.ttl_s = ttl_s
@@ -117,23 +73,23 @@ class Pool:
         finally:
             lane.leases -= 1
             lane.last_used = self._now()
-            self._on_released(lane)
+            self._residents.on_released(lane)
 
     def preload(self, model: InstalledModel) -> None:
         """Load a model in the background; whether it worked is seen in ``statuses``."""
-        self._lane(model).is_promised = True
+        self._residents.lane(model).is_promised = True
         try:
-            self._wanted_lane(model).is_wanted = True
+            self._residents.wanted(model).is_wanted = True
         except ServeError as error:
             log.error("%s is not preloaded: %s", model.name, error.message)
 
     def unload(self, model: InstalledModel) -> None:
         """Let the model go as soon as nobody uses it; a pinned one stays."""
-        lane = self._lanes.get(model.name)
+        lane = self._residents.lanes.get(model.name)
         if lane is not None and lane.phase is not Phase.ABSENT:
             lane.ttl_s = 0
             lane.is_wanted = False
-            self._on_released(lane)
+            self._residents.on_released(lane)
 
     @asynccontextmanager
     async def retire(self, model: InstalledModel, within_s: float) -> AsyncIterator[None]:
@@ -142,309 +98,53 @@ class Pool:
         A block that ends well has removed the model: nothing is remembered of it. ``model_busy``
         if it is in use for longer, or is retiring already.
         """
-        lane = self._lane(model)
+        lane = self._residents.lane(model)
         if lane.is_retiring:
             raise being_removed(model.name)
         lane.is_retiring = True
         lane.is_wanted = lane.is_promised = False
         try:
-            self._let_retire(lane)
+            self._residents.let_retire(lane)
             try:
                 async with asyncio.timeout(within_s):
                     await lane.absent.wait()
             except TimeoutError:
                 raise still_in_use(model.name) from None
             yield
-            self._lanes.pop(model.name, None)
+            self._residents.lanes.pop(model.name, None)
         finally:
             lane.is_retiring = False
-            if not self._is_stopping:
-                self.tick()
+            if not self._residents.is_stopping:
+                self._residents.tick()
 
     def request_stop(self) -> None:
         """Let every worker go; nothing new is admitted."""
-        self._is_stopping = True
-        self._alarm.clear()
-        for lane in self._lanes.values():
-            if lane.phase is Phase.WAITING:
-                self._refuse(lane, shutting_down())
-            elif lane.worker is not None:
-                self._leave(lane, StopReason.SHUTDOWN)
+        self._residents.stop()
 
     def configure(self, settings: PoolSettings) -> None:
         """Other places, times and pins; the limits of lanes that exist stay."""
-        before, self._settings = self._settings, settings
-        for lane in self._lanes.values():
+        before, self._residents.settings = self._residents.settings, settings
+        for lane in self._residents.lanes.values():
             if lane.model.name in before.pinned ^ settings.pinned:
                 lane.is_pinned = lane.model.name in settings.pinned
             if lane.ttl_s == before.ttl_s:
                 lane.ttl_s = settings.ttl_s
-        self.tick()
+        self._residents.tick()
 
     def pin(self, model: InstalledModel) -> None:
         """Load it, and keep it whatever happens."""
-        lane = self._lane(model)
+        lane = self._residents.lane(model)
         lane.is_pinned = True
-        self.tick()
+        self._residents.tick()
 
     def unpin(self, model: InstalledModel) -> None:
-        if (lane := self._lanes.get(model.name)) is not None:
+        if (lane := self._residents.lanes.get(model.name)) is not None:
             lane.is_pinned = False
-            self._on_released(lane)
+            self._residents.on_released(lane)
 
     def fail_all(self, error: ServeError) -> None:
-        for lane in self._lanes.values():
+        for lane in self._residents.lanes.values():
             lane.fail_all(error)
 
     def statuses(self) -> list[LaneStatus]:
-        return [lane_status(lane, self._now()) for _, lane in sorted(self._lanes.items())]
-
-    # --- wanting a model -------------------------------------------------------------------------
-
-    def _wanted_lane(self, model: InstalledModel) -> Lane:
-        if self._is_stopping:
-            raise shutting_down()
-        lane = self._lane(model)
-        if lane.is_retiring:
-            raise being_removed(model.name)
-        if lane.phase is Phase.ABSENT:
-            lane.model = model
-            lane.ttl_s = self._settings.ttl_s
-            if (pause := lane.breaker.open_for(self._now())) is not None:
-                raise keeps_failing(model.name, pause)
-            self._wait_for_room(lane)
-            self.reconcile()
-            if lane.phase is Phase.ABSENT and lane.refusal is not None:
-                raise lane.refusal
-        return lane
-
-    def _lane(self, model: InstalledModel) -> Lane:
-        lane = self._lanes.get(model.name)
-        if lane is None:
-            limits = self._settings.lanes[model.kind]
-            lane = self._lanes[model.name] = Lane(model, limits, self._now, self._meter)
-            lane.is_pinned = model.name in self._settings.pinned
-            lane.ttl_s = self._settings.ttl_s
-        return lane
-
-    def _wait_for_room(self, lane: Lane) -> None:
-        lane.phase = Phase.WAITING
-        lane.waiting_since = self._now()
-        lane.refusal = None
-
-    def _on_released(self, lane: Lane) -> None:
-        if lane.phase is Phase.WAITING and not lane.has_demand:
-            lane.phase = Phase.ABSENT
-        if not self._is_stopping:
-            self._let_retire(lane)
-            self._expire(lane)
-            self.reconcile()
-
-    def _let_retire(self, lane: Lane) -> None:
-        if not lane.is_retiring or lane.has_demand:
-            return
-        if lane.phase is Phase.WAITING:
-            lane.phase = Phase.ABSENT
-        elif lane.phase in (Phase.LOADING, Phase.READY) and lane.worker is not None:
-            self._leave(lane, StopReason.REQUESTED)
-
-    def _expire(self, lane: Lane) -> None:
-        """Let it go if its time is over, else look again when it will be."""
-        if not lane.is_idle or lane.expires_at == math.inf:
-            return
-        if lane.expires_at <= self._now():
-            self._leave(lane, StopReason.IDLE)
-        else:
-            self._alarm.set(lane.expires_at)
-
-    # --- making room -----------------------------------------------------------------------------
-
-    def reconcile(self) -> None:
-        """Let in whoever fits, in the order they came, and make room for the others."""
-        waiting = [lane for lane in self._lanes.values() if lane.phase is Phase.WAITING]
-        for lane in sorted(waiting, key=lambda lane: lane.waiting_since):
-            self._admit(lane)
-
-    def _admit(self, lane: Lane) -> None:
-        footprint_of = self._settings.footprints.of
-        occupants = [
-            other.occupant(footprint_of(other.model.manifest))
-            for other in self._lanes.values()
-            if other.phase in _IN_MEMORY
-        ]
-        footprint = footprint_of(lane.model.manifest)
-        match make_room(lane.model.kind, footprint, occupants, self._settings.room):
-            case Fits():
-                lane.phase = Phase.LOADING
-                # A context of its own: what the worker logs does not belong to the request that
-                # happened to start it.
-                self._tasks.create_task(self._keep(lane), context=Context())
-            case Evict(names):
-                for name in names:
-                    self._leave(self._lanes[name], StopReason.EVICTED)
-            case Wait(for_busy=True):
-                patient_until = lane.waiting_since + PATIENCE_S
-                if self._now() < patient_until:
-                    self._alarm.set(patient_until)
-                elif (busy := next_to_yield(lane.model.kind, occupants)) is not None:
-                    self._yield_place(self._lanes[busy])
-            case Wait():
-                pass
-            case Never(message):
-                self._refuse(lane, no_room(message))
-
-    def _refuse(self, lane: Lane, error: ServeError) -> None:
-        lane.phase = Phase.ABSENT
-        lane.is_wanted = False
-        lane.refusal = error
-        lane.fail_all(error)
-        model = lane.model
-        self._tell(Refused(model=model.name, kind=model.kind, message=error.message))
-
-    def _yield_place(self, lane: Lane) -> None:
-        if lane.phase is Phase.READY:
-            lane.phase = Phase.YIELDING
-            self._leave_when_done(lane)
-
-    def _leave_when_done(self, lane: Lane) -> None:
-        if lane.phase is Phase.YIELDING and not lane.batcher.in_worker:
-            self._leave(lane, StopReason.EVICTED)
-
-    def _leave(self, lane: Lane, reason: StopReason) -> None:
-        lane.phase = Phase.LEAVING
-        lane.ready_since = None
-        if lane.worker is not None:
-            lane.worker.request_stop(reason)
-
-    # --- a stay in memory ------------------------------------------------------------------------
-
-    async def _keep(self, lane: Lane) -> None:
-        """One stay: worker follows worker until the model leaves or cannot be kept."""
-        # The stop, or the end of all demand, may have come since it was admitted.
-        stays = not self._is_stopping and (lane.has_demand or not lane.is_retiring)
-        if not stays:
-            self._rest(lane)
-        while stays:
-            lane.phase = Phase.LOADING
-            limits = self._settings.footprints.generation_limits(lane.model.manifest)
-            lane.worker = self._launch(lane.model, _LaneObserver(self, lane), limits)
-            report = await lane.worker.run()
-            lane.worker = lane.loaded = None
-            lane.ready_since = None
-            stays = self._stays_after(lane, report)
-        if not self._is_stopping:
-            self.reconcile()
-
-    def on_ready(self, lane: Lane, ready: Ready) -> None:
-        log.info("loaded %s on %s in %.2f s", lane.model.name, ready.device, ready.load_s)
-        self._tell(
-            Loaded(
-                model=lane.model.name,
-                kind=lane.model.kind,
-                pid=ready.pid,
-                device=ready.device,
-                load_s=ready.load_s,
-                memory_bytes=ready.memory_bytes,
-            )
-        )
-        lane.is_wanted = False
-        lane.loaded = ready
-        lane.ready_since = lane.last_used = self._now()
-        if lane.phase is Phase.LOADING:
-            lane.phase = Phase.READY
-            lane.pump()
-            self._expire(lane)
-            # Others may have waited for it to be movable: nobody can leave while loading.
-            self.reconcile()
-
-    def on_result(self, lane: Lane, result: Result) -> None:
-        lane.on_result(result)
-        self._after_work(lane)
-
-    def on_progress(self, lane: Lane, progress: Progress) -> None:
-        lane.on_progress(progress)
-        self._after_work(lane)
-
-    def _after_work(self, lane: Lane) -> None:
-        self._leave_when_done(lane)
-        if lane.is_idle:
-            # Its clients had left before their work was done.
-            self._on_released(lane)
-
-    def _stays_after(self, lane: Lane, report: ExitReport) -> bool:
-        """Settle the accounts of a worker that ended; whether another follows at once."""
-        model, reason = lane.model, report.reason
-        if isinstance(reason, StopReason):
-            left = Left(model=model.name, kind=model.kind, reason=reason.name.lower())
-            self._tell(left)
-            for call in lane.batcher.take_back():
-                call.fail(answer_lost())
-            self._rest(lane)
-            return False
-        now = self._now()
-        lane.restarts += 1
-        lane.breaker.record_death(now)
-        log.warning("the worker of %s %s", model.name, reason.value)
-        self._tell(
-            Died(
-                model=model.name,
-                kind=model.kind,
-                reason=reason.name.lower(),
-                exit_code=report.exit_code,
-            )
-        )
-        recovered = lane.batcher.recover()
-        for call, index in recovered.killers:
-            lane.quarantine.add(call.fingerprint(index), now)
-            call.fail(killed_by_input(reason, index))
-        for call, index in recovered.lost:
-            lane.quarantine.suspect(call.fingerprint(index), now)
-            call.fail(answer_lost())
-        pause = lane.breaker.open_for(now)
-        error = report.error or (None if pause is None else keeps_failing(lane.model.name, pause))
-        if error is not None:
-            self._refuse(lane, error)
-            self._alarm.set(now + (pause or 1.0))
-            return False
-        if self._is_stopping or not lane.has_demand:
-            self._rest(lane)
-            return False
-        return True
-
-    def _rest(self, lane: Lane) -> None:
-        if lane.has_demand and not self._is_stopping:
-            self._wait_for_room(lane)
-        else:
-            lane.phase = Phase.ABSENT
-            lane.fail_all(shutting_down())
-
-    # --- time ------------------------------------------------------------------------------------
-
-    def tick(self) -> None:
-        """What time alone brings: idle models leave, pinned ones come back, patience ends."""
-        if self._is_stopping:
-            return
-        now = self._now()
-        for lane in self._lanes.values():
-            self._expire(lane)
-            if lane.is_pinned and lane.phase is Phase.ABSENT and not lane.is_retiring:
-                if (pause := lane.breaker.open_for(now)) is not None:
-                    self._alarm.set(now + pause)
-                else:
-                    self._wait_for_room(lane)
-        self.reconcile()
-
-
-class _LaneObserver:
-    def __init__(self, pool: Pool, lane: Lane) -> None:
-        self._pool = pool
-        self._lane = lane
-
-    def on_ready(self, ready: Ready) -> None:
-        self._pool.on_ready(self._lane, ready)
-
-    def on_result(self, result: Result) -> None:
-        self._pool.on_result(self._lane, result)
-
-    def on_progress(self, progress: Progress) -> None:
-        self._pool.on_progress(self._lane, progress)
+        return [lane_status(lane, self._now()) for _, lane in sorted(self._residents.lanes.items())]

@@ -8,9 +8,9 @@ from mlx_serve_gateway.batcher import CREDIT, BatchLimits
 from mlx_serve_gateway.eviction import Room
 from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.lane import LaneLimits
-from mlx_serve_gateway.pool import PoolSettings
 from mlx_serve_gateway.preloading import installed_names
 from mlx_serve_gateway.registry import Registry
+from mlx_serve_gateway.residents import PoolSettings
 
 # The worker sorts a batch by length, so the more of it there is, the less is padded.
 _FORWARDS_PER_BATCH = 4

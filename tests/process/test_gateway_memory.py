@@ -56,7 +56,7 @@ def test_models_coming_and_going_leave_nothing_behind(short_dir: Path, store: Mo
                 gateway.assert_serves(name)
         after = settled(gateway, 2)
 
-        assert gateway.log().count("gateway.pool loaded") >= 36
+        assert gateway.log().count("gateway.residents loaded") >= 36
         assert after.zombies == 0
         assert abs(after.descriptors - before.descriptors) <= 2
         assert after.threads == before.threads

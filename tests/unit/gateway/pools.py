@@ -10,7 +10,8 @@ from mlx_serve_gateway.eviction import Room
 from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.lane import LaneLimits
 from mlx_serve_gateway.metrics import Metrics
-from mlx_serve_gateway.pool import Pool, PoolSettings
+from mlx_serve_gateway.pool import Pool
+from mlx_serve_gateway.residents import PoolSettings
 from tests.unit.gateway.fake_workers import FakeWorkers
 
 GIB = 1024**3

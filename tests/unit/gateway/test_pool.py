@@ -7,7 +7,7 @@ import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import ModelKind
-from mlx_serve_gateway.pool import PATIENCE_S
+from mlx_serve_gateway.residents import PATIENCE_S
 from mlx_serve_gateway.worker import Failure, StopReason
 from tests.clock import FakeClock
 from tests.unit.gateway.fake_workers import FakeWorkers, asking, failure, settle, vector
@@ -227,7 +227,7 @@ async def test_a_model_that_is_never_idle_gives_way_after_a_while(
 async def test_patience_ends_by_itself(
     workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlx_serve_gateway.pool.PATIENCE_S", 0.02)
+    monkeypatch.setattr("mlx_serve_gateway.residents.PATIENCE_S", 0.02)
     async with make_pool(workers, monotonic, slots=1) as pool:
         busy = asking(pool, A, "a")
         worker = await workers.loaded(A)

@@ -135,7 +135,7 @@ async def test_the_deadline_starts_anew_with_every_sign_of_progress(
         asked = Asked(pool)
         worker = await ready(workers)
         (id,) = worker.held
-        lane = pool._lanes[CHAT.name]
+        lane = pool._residents.lanes[CHAT.name]
         clock.advance(100)
         sign(worker, id)
         clock.advance(100)

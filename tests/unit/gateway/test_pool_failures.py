@@ -140,7 +140,7 @@ async def test_work_of_a_worker_killed_while_leaving_is_sent_again(
         request = asking(pool, A, "a")
         worker = await workers.loaded(A)
         await settle()
-        pool._leave(pool._lanes["a"], StopReason.REQUESTED)
+        pool._residents.leave(pool._residents.lanes["a"], StopReason.REQUESTED)
         worker.leave()
         again = await reloaded(workers)
         assert again.batches == [["a"]]
@@ -361,7 +361,7 @@ async def test_nothing_is_started_again_while_stopping(
         pool.preload(A)
         request = asking(pool, A, "x")
         worker = await workers.loaded(A)
-        pool._is_stopping = True
+        pool._residents.is_stopping = True
         worker.die()
 
     assert (await failure(request)).code is ErrorCode.SHUTTING_DOWN
