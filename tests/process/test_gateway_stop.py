@@ -26,7 +26,7 @@ def assert_workers_left_by_themselves(gateway: Gateway, count: int) -> None:
         assert unwanted not in gateway.log()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_what_runs_is_finished(short_dir: Path, store: ModelStore, number: int) -> None:
     names = ("a", "b")
     for name in names:
