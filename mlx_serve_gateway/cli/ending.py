@@ -17,7 +17,8 @@ import msgspec
 import psutil
 
 from mlx_serve_gateway.cli.addresses import local_url
-from mlx_serve_gateway.cli.gateway_client import TIMEOUT_S, NoAnswer, health
+from mlx_serve_gateway.cli.gateway_client import health
+from mlx_serve_gateway.cli.gateway_connection import TIMEOUT_S, NoAnswer
 from mlx_serve_gateway.pidfile import PidRecord, Watch, watch
 from mlx_serve_gateway.supervision.supervisor import owner
 from mlx_serve_gateway.supervision.tool import SupervisorFailed

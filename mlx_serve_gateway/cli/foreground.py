@@ -22,7 +22,8 @@ from mlx_serve_gateway.cli.addresses import local_url, network_url
 from mlx_serve_gateway.cli.announcement import Announcement, Tell
 from mlx_serve_gateway.cli.configuration import exit_code_of, unusable
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
-from mlx_serve_gateway.cli.gateway_client import NoAnswer, health
+from mlx_serve_gateway.cli.gateway_client import health
+from mlx_serve_gateway.cli.gateway_connection import NoAnswer
 from mlx_serve_gateway.cli.log_file import LogFile
 from mlx_serve_gateway.cli.open_files import allow_open_files
 from mlx_serve_gateway.pidfile import PidFile, PidFileHeld, PidRecord, Sighting, look

@@ -9,7 +9,8 @@ from typing import Literal
 import msgspec
 
 from mlx_serve_gateway.cli.addresses import local_url
-from mlx_serve_gateway.cli.gateway_client import NoAnswer, health_detail, read_report
+from mlx_serve_gateway.cli.gateway_client import health_detail, read_report
+from mlx_serve_gateway.cli.gateway_connection import NoAnswer
 from mlx_serve_gateway.pidfile import PidRecord, look, ports
 
 State = Literal["up", "starting", "unresponsive", "down"]

@@ -54,7 +54,8 @@ def ps(as_json: bool) -> int:
 
 
 def _entries(server: "Instance") -> list[dict[str, object]]:
-    from mlx_serve_gateway.cli.gateway_client import NoAnswer, loaded_models
+    from mlx_serve_gateway.cli.gateway_client import loaded_models
+    from mlx_serve_gateway.cli.gateway_connection import NoAnswer
     from mlx_serve_gateway.cli.output import note
 
     if server.state != "up" or server.url is None:

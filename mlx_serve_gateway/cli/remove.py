@@ -93,7 +93,8 @@ def _removed(given: str, registry: "Registry", models_dir: Path, home: Path) -> 
 def _servers_removed(name: str, home: Path) -> bool:
     """Whether a server has removed the model; CommandFailed with its words if it would not."""
     from mlx_serve_common.logs import escape
-    from mlx_serve_gateway.cli.gateway_client import NoAnswer, delete_model
+    from mlx_serve_gateway.cli.gateway_client import delete_model, read_refusal
+    from mlx_serve_gateway.cli.gateway_connection import Gateway, NoAnswer
     from mlx_serve_gateway.cli.instances import instances
 
     is_removed = False
@@ -101,13 +102,13 @@ def _servers_removed(name: str, home: Path) -> bool:
         if server.url is None or not _has_loaded(server.health, name):
             continue
         try:
-            status, body = delete_model(server.url, name)
+            status, body = delete_model(Gateway(server.url), name)
         except NoAnswer:
             continue  # It keeps what it has in memory until it ends.
         if status == 200:
             is_removed = True
         elif status in (403, 409):
-            said = f"{server.url} keeps {escape(name)}: {escape(_words(body))}"
+            said = f"{server.url} keeps {escape(name)}: {escape(read_refusal(body).message)}"
             raise CommandFailed(said, ExitCode.FAILED)
     return is_removed
 
@@ -118,15 +119,3 @@ def _has_loaded(health: bytes | None, name: str) -> bool:
     if health is None:
         return False
     return any(worker.model == name for worker in read_report(health).workers or ())
-
-
-def _words(body: bytes) -> str:
-    import msgspec
-
-    class Refusal(msgspec.Struct):
-        error: str
-
-    try:
-        return msgspec.json.decode(body, type=Refusal).error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return "it does not say why"

@@ -8,7 +8,8 @@ from time import monotonic
 
 import pytest
 
-from mlx_serve_gateway.cli.gateway_client import NoAnswer, health, health_detail, read_report
+from mlx_serve_gateway.cli.gateway_client import health, health_detail, read_report
+from mlx_serve_gateway.cli.gateway_connection import NoAnswer
 
 pytestmark = pytest.mark.process
 

@@ -45,7 +45,11 @@ def test_damaged_models_and_strangers(cli: CommandLine) -> None:
         assert cli.run("remove", "--", name).returncode == 1
     assert cli.run("remove", "broken", "link").returncode == 0
     assert (outside / "precious").exists()
-    assert sorted(path.name for path in models.glob("[!.]*")) == ["good", "metadata.json", "notes.txt"]
+    assert sorted(path.name for path in models.glob("[!.]*")) == [
+        "good",
+        "metadata.json",
+        "notes.txt",
+    ]
 
 
 def test_a_loaded_model_leaves_the_server(cli: CommandLine) -> None:
