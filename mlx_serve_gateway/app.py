@@ -16,6 +16,9 @@ from mlx_serve_gateway.http.access import Access, Handler
 from mlx_serve_gateway.http.admin import AdminApi
 from mlx_serve_gateway.http.anthropic import AnthropicApi
 from mlx_serve_gateway.http.browser_rules import BrowserRules
+from mlx_serve_gateway.http.chat_completions import ChatCompletionsApi
+from mlx_serve_gateway.http.completions import CompletionsApi
+from mlx_serve_gateway.http.conversation_tokens import ConversationTokensApi
 from mlx_serve_gateway.http.embeddings import EmbeddingsApi
 from mlx_serve_gateway.http.endpoint_label import endpoint_labels
 from mlx_serve_gateway.http.errors import error_response
@@ -32,6 +35,7 @@ from mlx_serve_gateway.http.ollama_store import OllamaStoreApi
 from mlx_serve_gateway.http.prometheus import PrometheusApi
 from mlx_serve_gateway.http.quantize import QuantizeApi
 from mlx_serve_gateway.http.rerank import RerankApi
+from mlx_serve_gateway.http.responses import ResponsesApi
 from mlx_serve_gateway.http.score import ScoreApi
 from mlx_serve_gateway.http.tokenize import TokenizeApi
 from mlx_serve_gateway.services import Services
@@ -90,6 +94,7 @@ def routes(services: Services) -> list[Route]:
         *_route("POST", "/v1/detokenize", tokens.detokenize),
         *_route("POST", "/detokenize", tokens.detokenize_one),
         *_route("POST", "/decode", tokens.decode),
+        *_chat_routes(services),
         *_route("POST", "/v1/messages", anthropic.create),
         *_route("POST", "/v1/messages/count_tokens", anthropic.count_tokens),
         *_route("GET", "/v1/models", models.list),
@@ -115,6 +120,21 @@ def _admin_routes(services: Services, owners: Callable[[Handler], Handler]) -> l
         *_route("POST", "/admin/reload", owners(admin.reload)),
         *_route("POST", "/admin/drain", owners(admin.drain)),
         *_route("GET", "/admin/events", owners(admin.events)),
+    ]
+
+
+def _chat_routes(services: Services) -> list[Route]:
+    chat = ChatCompletionsApi(services)
+    completions = CompletionsApi(services)
+    tokens = ConversationTokensApi(services)
+    return [
+        *_route("POST", "/v1/chat/completions", chat.create),
+        *_route("POST", "/chat/completions", chat.create),
+        *_route("POST", "/v1/chat/completions/input_tokens", tokens.of_chat),
+        *_route("POST", "/v1/completions", completions.create),
+        *_route("POST", "/completions", completions.create),
+        *_route("POST", "/v1/responses", ResponsesApi(services).create),
+        *_route("POST", "/v1/responses/input_tokens", tokens.of_responses),
     ]
 
 

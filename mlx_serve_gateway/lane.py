@@ -240,7 +240,7 @@ class Lane:
         recovered = self.batcher.recover()
         for call, index in recovered.killers:
             self.quarantine.add(call.fingerprint(index), now)
-            call.fail(killed_by_input(failure, index))
+            call.fail(killed_by_input(failure, index, call.size))
         for call, index in recovered.lost:
             self.quarantine.suspect(call.fingerprint(index), now)
             call.fail(answer_lost())

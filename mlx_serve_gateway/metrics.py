@@ -69,6 +69,7 @@ class Metrics:
             "model",
             "kind",
         )
+        self._inputs = counter("inputs", "Inputs computed", "model")
         self._truncated = counter("truncated_inputs", "Inputs cut to fit their model", "model")
         self._first = histogram(
             "time_to_first_token_seconds", "From request to first word", _SECONDS, "model"
@@ -121,6 +122,7 @@ class Metrics:
         endpoint = "/v1/embeddings" if isinstance(result, Embedded) else "/v1/rerank"
         self._child(self._batch, endpoint).observe(len(counts))
         self._child(self._inference, label).observe(result.compute_s)
+        self._child(self._inputs, label).inc(len(counts))
         self._child(self._tokens, label, "input").inc(sum(counts))
         self._child(self._tokens, label, "padding").inc(max(counts) * len(counts) - sum(counts))
         if result.truncated:

@@ -12,10 +12,10 @@ from typing import Self
 
 from mlx_serve_common.config import ModelsConfig
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.references import Reference, read_reference
 from mlx_serve_gateway.downloads import Downloads
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
-from mlx_serve_gateway.references import Reference, read_reference
 from mlx_serve_gateway.registry import Registry
 
 log = logging.getLogger(__name__)

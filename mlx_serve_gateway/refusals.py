@@ -20,11 +20,12 @@ def no_room(why: str) -> ServeError:
     return ServeError(ErrorCode.INSUFFICIENT_MEMORY, why, retry_after_s=30)
 
 
-def killed_by_input(failure: Failure, index: int) -> ServeError:
+def killed_by_input(failure: Failure, index: int, of: int) -> ServeError:
+    subject = f"input {index}" if of > 1 else "the input"
     if failure is Failure.HUNG:
-        message = f"the model made no progress on input {index} alone"
+        message = f"the model made no progress on {subject} alone"
     else:
-        message = f"input {index} alone crashed the model's process"
+        message = f"{subject} alone crashed the model's process"
     return ServeError(ErrorCode.WORKER_CRASHED, message, param="input")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mlx_serve_common.models import MANIFEST_FILE, InstalledModel, Manifest, ModelKind
+from mlx_serve_common.models import MANIFEST_FILE, ChatFacts, InstalledModel, Manifest, ModelKind
 
 
 class ModelStore:
@@ -22,6 +22,7 @@ class ModelStore:
         *,
         source: str | None = None,
         weights_bytes: int = 0,
+        chat: ChatFacts | None = None,
         **options: Any,
     ) -> InstalledModel:
         """Install a model; ``options`` are launch options of the fake backend."""
@@ -35,6 +36,7 @@ class ModelStore:
             dimensions=8,
             max_tokens=512,
             weights_bytes=weights_bytes,
+            chat=chat,
             options=options,
         )
         folder = self.add_raw(name, msgspec.json.encode(manifest))

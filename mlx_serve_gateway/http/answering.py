@@ -4,6 +4,7 @@ Invariants: a model is kept in memory for as long as its answer is listened to; 
 stops the answer.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from time import monotonic
@@ -46,32 +47,19 @@ class Answer(msgspec.Struct):
         return self.finish
 
 
-class Hearing:
-    """A call to a model, from the moment it is listened to."""
+class Heard(ABC):
+    """Answers that can be listened to."""
 
-    def __init__(
-        self, services: Services, model: InstalledModel, call: GenerateCall, ttl_s: float | None
-    ) -> None:
-        self.model = model
-        self.call = call
-        self.load_s = 0.0
-        """What loading the model took of the time."""
-        self._pool = services.pool
-        self._ttl_s = ttl_s
+    size: int
+    """How many there are."""
 
-    async def pieces(self) -> AsyncGenerator[list[Said]]:
+    @abstractmethod
+    def pieces(self) -> AsyncGenerator[list[Said]]:
         """What is said, when it is; nothing after a silence of ``HEARTBEAT_S``."""
-        started = monotonic()
-        with self._pool.lease(self.model, self._ttl_s) as lane, lane.asked(self.call):
-            async with aclosing(self.call.hear_all(HEARTBEAT_S)) as heard:
-                async for said in heard:
-                    if lane.ready_since is not None:
-                        self.load_s = max(0.0, lane.ready_since - started)
-                    yield said
 
     async def whole(self, request: Request) -> list[Answer]:
         """The answers, when all of them are finished."""
-        answers = [Answer() for _ in range(self.call.size)]
+        answers = [Answer() for _ in range(self.size)]
 
         async def listen() -> None:
             async with aclosing(self.pieces()) as pieces:
@@ -81,6 +69,30 @@ class Hearing:
 
         await unless_gone(request.receive, listen())
         return answers
+
+
+class Hearing(Heard):
+    """A call to a model, from the moment it is listened to."""
+
+    def __init__(
+        self, services: Services, model: InstalledModel, call: GenerateCall, ttl_s: float | None
+    ) -> None:
+        self.model = model
+        self.call = call
+        self.size = call.size
+        self.load_s = 0.0
+        """What loading the model took of the time."""
+        self._pool = services.pool
+        self._ttl_s = ttl_s
+
+    async def pieces(self) -> AsyncGenerator[list[Said]]:
+        started = monotonic()
+        with self._pool.lease(self.model, self._ttl_s) as lane, lane.asked(self.call):
+            async with aclosing(self.call.hear_all(HEARTBEAT_S)) as heard:
+                async for said in heard:
+                    if lane.ready_since is not None:
+                        self.load_s = max(0.0, lane.ready_since - started)
+                    yield said
 
 
 class ChatModels:

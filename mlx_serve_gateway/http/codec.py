@@ -14,7 +14,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 
 T = TypeVar("T")
 
-_AT = re.compile(r"(?: - at `\$\.?(?P<path>[^`]*)`)$")
+_AT = re.compile(r"(?: - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`)$")
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89aAbB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB]..)\\u[dD][c-fC-F].."
 )
@@ -46,7 +46,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid_request(str(error)) from None
+        raise invalid_request(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # Neither bad UTF-8 nor deep nesting is a MsgspecError.
         raise ServeError(
@@ -73,14 +73,15 @@ def too_large(max_bytes: int) -> ServeError:
     )
 
 
-def _invalid_request(message: str) -> ServeError:
+def invalid_request(message: str) -> ServeError:
+    """What msgspec found wrong, in a field of the request."""
     param = None
     if found := _AT.search(message):
-        message = message[: found.start()]
         param = found["path"] or None
+        message = message[: found.start()]
+        if param:
+            message = f"{param}: {message}"
     if missing := _MISSING.search(message):
         param = ".".join(filter(None, [param, missing["field"]]))
-    elif param:
-        message = f"{param}: {message}"
     root = re.split(r"[.\[]", param)[0] if param else None
     return ServeError(ErrorCode.INVALID_REQUEST, message, param=root)

@@ -24,7 +24,7 @@ class EmbeddingInput(NamedTuple):
 
 
 def read_input(given: Given, vocabulary: Vocabulary, max_inputs: int) -> EmbeddingInput:
-    inputs = _one_kind(given)
+    inputs = one_kind(given, "input")
     if not inputs:
         raise ServeError(ErrorCode.EMPTY_INPUT, "input must not be an empty list", param="input")
     check_count(len(inputs), max_inputs, "input")
@@ -37,40 +37,40 @@ def check_count(count: int, most: int, param: str) -> None:
         raise ServeError(ErrorCode.TOO_MANY_INPUTS, message, param=param)
 
 
-def _one_kind(given: Given) -> list[str] | list[list[int]]:
+def one_kind(given: Given, param: str) -> list[str] | list[list[int]]:
     if isinstance(given, str):
         return [given]
     entries: list[Any] = [given] if isinstance(given, dict) else given
     if all(isinstance(entry, str) for entry in entries):
         return entries
     if all(isinstance(entry, str | dict) for entry in entries):
-        return [_text(entry) for entry in entries]
+        return [_text(entry, param) for entry in entries]
     if all(_is_id(entry) for entry in entries):
-        return [_ids(entries)]
+        return [_ids(entries, param)]
     if all(isinstance(entry, list) for entry in entries):
-        return [_ids(entry) for entry in entries]
-    raise _invalid(f"is {_KINDS}, not a mixture or anything else")
+        return [_ids(entry, param) for entry in entries]
+    raise _invalid(f"is {_KINDS}, not a mixture or anything else", param)
 
 
-def _text(entry: str | dict[str, Any]) -> str:
+def _text(entry: str | dict[str, Any], param: str) -> str:
     text = entry if isinstance(entry, str) else entry.get("text")
     if not isinstance(text, str):
-        raise _invalid('an object needs a "text"; images and audio are not supported')
+        raise _invalid('an object needs a "text"; images and audio are not supported', param)
     return text
 
 
-def _ids(entries: list[Any]) -> list[int]:
+def _ids(entries: list[Any], param: str) -> list[int]:
     if not entries:
-        raise ServeError(ErrorCode.EMPTY_INPUT, "a list of token ids is empty", param="input")
+        raise ServeError(ErrorCode.EMPTY_INPUT, "a list of token ids is empty", param=param)
     if len(entries) > _MOST_IDS:
         raise ServeError(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
             f"{len(entries)} token ids in one input are more than {_MOST_IDS}; split it",
-            param="input",
+            param=param,
         )
     if not all(map(_is_id, entries)):
-        raise _invalid(f"is {_KINDS}")
-    check_ids(entries, "input")
+        raise _invalid(f"is {_KINDS}", param)
+    check_ids(entries, param)
     return entries
 
 
@@ -87,5 +87,5 @@ def _is_id(entry: Any) -> bool:
     return isinstance(entry, int) and not isinstance(entry, bool)
 
 
-def _invalid(why: str) -> ServeError:
-    return ServeError(ErrorCode.INVALID_REQUEST, f"input: {why}", param="input")
+def _invalid(why: str, param: str) -> ServeError:
+    return ServeError(ErrorCode.INVALID_REQUEST, f"{param}: {why}", param=param)

@@ -68,6 +68,16 @@ _NOT_WORTH_RETRYING = frozenset(
         ErrorCode.INSUFFICIENT_STORAGE,
     }
 )
+# Anthropic's types, by status; whatever is not here is `invalid_request_error` below 500.
+_ANTHROPIC = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 _LONGEST_RETRY_AFTER_S = 120  # OpenAI's clients give up on a larger one
 
 
@@ -90,7 +100,10 @@ def error_response(
 
 
 def error_body(error: ServeError, path: str) -> dict[str, Any]:
-    _, kind = TABLE[error.code]
+    status, kind = TABLE[error.code]
+    if path.startswith("/v1/messages"):
+        told = {"type": _anthropic_type(status), "message": error.message}
+        return {"type": "error", "error": told}
     if path.startswith("/api/"):
         # Ollama's clients need a string; the machine-readable part stands beside it.
         return {"error": error.message, "type": kind, "code": error.code}
@@ -102,3 +115,7 @@ def error_body(error: ServeError, path: str) -> dict[str, Any]:
     }
     # Jina's clients ignore the status and raise whatever `detail` says.
     return {"error": envelope, "detail": error.message}
+
+
+def _anthropic_type(status: int) -> str:
+    return _ANTHROPIC.get(status, "api_error" if status >= 500 else "invalid_request_error")

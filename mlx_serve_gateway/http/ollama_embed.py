@@ -12,12 +12,13 @@ from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
-from mlx_serve_gateway.calls import Call, EmbedCall, EmbedOptions, TokenizeCall
+from mlx_serve_gateway.calls import Call, EmbedCall, EmbedOptions
 from mlx_serve_gateway.http.answers import computed_headers
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s, nanoseconds
 from mlx_serve_gateway.http.embedding_input import read_input
+from mlx_serve_gateway.http.loading import Loading
 from mlx_serve_gateway.http.model_choice import ModelChoice
 from mlx_serve_gateway.http.ollama_models import required_name
 from mlx_serve_gateway.http.truncation import choose_truncation
@@ -48,6 +49,7 @@ class OllamaEmbedApi:
     def __init__(self, services: Services) -> None:
         self._pool = services.pool
         self._limits = services.config.limits
+        self._loading = Loading(services.pool)
         self._models = ModelChoice(services)
 
     async def embed(self, request: Request) -> Response:
@@ -60,7 +62,7 @@ class OllamaEmbedApi:
         tokens = truncated = 0
         compute_s = load_s = 0.0
         if not body.input:
-            load_s = await self._load(request, model, ttl_s)
+            load_s = await self._loading.load(request, model, ttl_s)
         else:
             given = read_input(body.input, "model", self._limits.max_inputs)
             options = EmbedOptions(
@@ -88,20 +90,13 @@ class OllamaEmbedApi:
         model = await self._models.find(request, name, ModelKind.EMBEDDING)
         vector = b"[]"
         if not body.prompt:
-            await self._load(request, model, ttl_s)
+            await self._loading.load(request, model, ttl_s)
         else:
             truncate = choose_truncation(None, self._limits.truncate)
             call = EmbedCall([body.prompt], EmbedOptions(truncate=truncate))
             await self._compute(request, model, call, ttl_s)
             (vector,) = call.vectors
         return Response(b'{"embedding":%b}' % vector, media_type="application/json")
-
-    async def _load(self, request: Request, model: InstalledModel, ttl_s: float | None) -> float:
-        if ttl_s == 0:
-            self._pool.unload(model)
-            return 0.0
-        # Answered as soon as the model is there, by whatever kind of worker.
-        return await self._compute(request, model, TokenizeCall([""], special=False), ttl_s)
 
     async def _compute(
         self, request: Request, model: InstalledModel, call: Call, ttl_s: float | None

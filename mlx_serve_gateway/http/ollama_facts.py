@@ -10,15 +10,18 @@ from typing import Any
 
 import msgspec
 
+from mlx_serve_common.fingerprint import index_fingerprint
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 
 # Of a number, and what Ollama calls it.
 _DTYPES = {"float32": (4, "F32"), "float16": (2, "F16"), "bfloat16": (2, "BF16")}
 _CAPABILITIES = {
-    ModelKind.EMBEDDING: ["embedding"],
-    ModelKind.RERANKER: ["rerank"],
-    ModelKind.CHAT: ["completion"],
+    ModelKind.EMBEDDING: "embedding",
+    ModelKind.RERANKER: "rerank",
+    ModelKind.CHAT: "completion",
 }
+# Where Ollama has another name for it.
+_PARAMETERS = {"repetition_penalty": "repeat_penalty"}
 
 
 class ModelDetails(msgspec.Struct, kw_only=True):
@@ -32,7 +35,7 @@ class ModelDetails(msgspec.Struct, kw_only=True):
 
 def details(manifest: Manifest) -> ModelDetails:
     return ModelDetails(
-        parent_model=manifest.quantized_from or "",
+        parent_model=manifest.converted_from or "",
         format="safetensors",
         family=manifest.architecture,
         families=[manifest.architecture],
@@ -42,7 +45,23 @@ def details(manifest: Manifest) -> ModelDetails:
 
 
 def capabilities(manifest: Manifest) -> list[str]:
-    return list(_CAPABILITIES[manifest.kind])
+    found = [_CAPABILITIES[manifest.kind]]
+    if manifest.chat is not None:
+        found += ["tools"] if manifest.chat.does_tools else []
+        found += ["thinking"] if manifest.chat.thinks else []
+    return found
+
+
+def template(manifest: Manifest) -> str:
+    return (manifest.chat and manifest.chat.template) or ""
+
+
+def parameters(manifest: Manifest) -> str:
+    """A line for each setting that the model's publisher wants, as Ollama writes them."""
+    if manifest.chat is None:
+        return ""
+    stated = msgspec.to_builtins(manifest.chat.defaults)
+    return "\n".join(f"{_PARAMETERS.get(name, name):<30} {value}" for name, value in stated.items())
 
 
 def digest(manifest: Manifest) -> str:
@@ -68,13 +87,21 @@ def model_info(model: InstalledModel) -> dict[str, Any]:
         "general.source.repository": manifest.source,
         "general.source.revision": manifest.revision,
         f"{family}.context_length": manifest.max_tokens,
-        f"{family}.embedding_length": manifest.dimensions,
+        f"{family}.embedding_length": _width(manifest),
         "mlx_serve.type": manifest.kind,
         "mlx_serve.implementation": manifest.implementation,
         "mlx_serve.dtype": manifest.dtype,
         "mlx_serve.quantization": manifest.quantization,
         "mlx_serve.prompts": manifest.prompts or None,
         "mlx_serve.default_prompt": manifest.default_prompt,
+        "mlx_serve.conversion": manifest.conversion,
+        "mlx_serve.converted_from": manifest.converted_from,
+        "mlx_serve.original_size": manifest.original_size,
+        "mlx_serve.quantized_size": manifest.quantized_size,
+        "mlx_serve.plain_layers": manifest.plain_layers,
+        "mlx_serve.pipeline": manifest.pipeline or None,
+        "mlx_serve.head": manifest.head,
+        "mlx_serve.fingerprint": _fingerprint(manifest),
         "mlx_serve.decided": manifest.decided or None,
         "mlx_serve.quality": manifest.quality,
         "mlx_serve.verified": manifest.verified,
@@ -82,8 +109,18 @@ def model_info(model: InstalledModel) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
+def _fingerprint(manifest: Manifest) -> str | None:
+    return index_fingerprint(manifest) if manifest.kind is ModelKind.EMBEDDING else None
+
+
+def _width(manifest: Manifest) -> int | None:
+    return manifest.dimensions if manifest.chat is None else manifest.chat.width
+
+
 def parameter_count(manifest: Manifest) -> int | None:
-    """None for quantized weights, whose size does not tell."""
+    """None where nobody has counted and the size of the weights, being quantized, does not tell."""
+    if manifest.chat is not None:
+        return manifest.chat.parameters
     dtype = _DTYPES.get(manifest.dtype or "")
     if dtype is None or manifest.quantization is not None or not manifest.weights_bytes:
         return None

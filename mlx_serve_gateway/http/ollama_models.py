@@ -1,24 +1,16 @@
 """GET /api/tags, /api/ps, /api/version and POST /api/show: what there is, in Ollama's words."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
-from mlx_serve_gateway.http.ollama_facts import (
-    ModelDetails,
-    capabilities,
-    details,
-    digest,
-    model_info,
-    modified_at,
-)
+from mlx_serve_gateway.http.ollama_entries import LoadedModel, shown, tag
+from mlx_serve_gateway.http.ollama_facts import details, digest
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.services import Services
 
@@ -40,40 +32,6 @@ class NamedModel(msgspec.Struct):
         return required_name(self.model or self.name)
 
 
-class Tag(msgspec.Struct, kw_only=True):
-    name: str
-    model: str
-    modified_at: str
-    size: int
-    digest: str
-    details: ModelDetails
-    type: ModelKind
-
-
-class LoadedModel(msgspec.Struct, kw_only=True):
-    name: str
-    model: str
-    size: int
-    digest: str
-    details: ModelDetails
-    expires_at: str
-    size_vram: int
-    context_length: int
-    type: ModelKind
-    state: str
-
-
-class Shown(msgspec.Struct, kw_only=True):
-    license: str = ""
-    modelfile: str
-    parameters: str = ""
-    template: str = ""
-    details: ModelDetails
-    model_info: dict[str, Any]
-    capabilities: list[str]
-    modified_at: str
-
-
 _named_model = msgspec.json.Decoder(NamedModel)
 
 
@@ -87,7 +45,7 @@ class OllamaModelsApi:
         return json_response({"version": OLLAMA_VERSION})
 
     async def tags(self, request: Request) -> Response:
-        return json_response({"models": [_tag(model) for model in self._registry.models()]})
+        return json_response({"models": [tag(model) for model in self._registry.models()]})
 
     async def ps(self, request: Request) -> Response:
         now = datetime.now(UTC)
@@ -97,34 +55,13 @@ class OllamaModelsApi:
     async def show(self, request: Request) -> Response:
         body = decode(_named_model, await read_body(request, self._max_bytes))
         model = self._registry.find(body.asked)
-        return json_response(
-            Shown(
-                modelfile=f"FROM {model.manifest.source or model.name}\n",
-                details=details(model.manifest),
-                model_info=model_info(model),
-                capabilities=capabilities(model.manifest),
-                modified_at=modified_at(model.manifest),
-            )
-        )
+        return json_response(shown(model))
 
 
 def required_name(name: str | None) -> str:
     if not name:
         raise ServeError(ErrorCode.INVALID_REQUEST, "model is required", param="model")
     return name
-
-
-def _tag(model: InstalledModel) -> Tag:
-    manifest = model.manifest
-    return Tag(
-        name=model.name,
-        model=model.name,
-        modified_at=modified_at(manifest),
-        size=manifest.size_bytes,
-        digest=digest(manifest),
-        details=details(manifest),
-        type=model.kind,
-    )
 
 
 def _loaded(lane: LaneStatus, now: datetime) -> LoadedModel:
@@ -144,4 +81,10 @@ def _loaded(lane: LaneStatus, now: datetime) -> LoadedModel:
         context_length=manifest.max_tokens or 0,
         type=lane.installed.kind,
         state=lane.state,
+        device=lane.device,
+        pid=lane.pid,
+        pinned=lane.pinned,
+        in_flight=lane.in_flight,
+        queued=lane.queued,
+        restarts=lane.restarts,
     )

@@ -1,39 +1,28 @@
-"""POST /api/pull: a download, told as it goes or when it is done.
-
-Invariants: a stream ends with ``success`` or with an ``error`` line, and no other line has a key of
-that name; who leaves stops listening, the download goes on; who asks for the same joins it.
-"""
-
-from collections.abc import AsyncIterator
-from typing import Any
+"""POST /api/pull: a download, perhaps converted on arrival; who asks for the same joins it."""
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from mlx_serve_common.errors import ServeError
-from mlx_serve_common.events import JobEvent
+from mlx_serve_common.conversion import Dtype, Form, conversion
 from mlx_serve_common.models import ModelKind
-from mlx_serve_gateway.downloads import raise_failure
-from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
-from mlx_serve_gateway.http.disconnect import unless_gone
-from mlx_serve_gateway.http.errors import error_body
+from mlx_serve_gateway.http.job_answer import job_answer
 from mlx_serve_gateway.http.ollama_models import required_name
-from mlx_serve_gateway.jobs import Job
 from mlx_serve_gateway.services import Services
-
-_DIGEST = "sha256:"
 
 
 class PullRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     name: str | None = None
     stream: bool | None = None
+    # The others are ours.
     type: ModelKind | None = None
-    """Ours: what the model is for, where its repository does not tell."""
+    """What the model is for, where its repository does not tell."""
     install_as: str | None = None
-    """Ours: its name here, where the repository's own is taken."""
+    """Its name here, where the repository's own is taken."""
+    quantize: Form | None = None
+    dtype: Dtype | None = None
 
 
 _decoder = msgspec.json.Decoder(PullRequest)
@@ -47,51 +36,6 @@ class OllamaPullApi:
     async def pull(self, request: Request) -> Response:
         body = decode(_decoder, await read_body(request, self._max_bytes))
         name = required_name(body.model or body.name)
-        job = self._downloads.pull(name, body.type, body.install_as)
-        if body.stream is False:
-            await unless_gone(request.receive, _success(job))
-            return json_response({"status": "success"})
-        lines = _lines(job, request.scope["path"])
-        return StreamingResponse(lines, media_type="application/x-ndjson")
-
-
-async def _success(job: Job) -> None:
-    raise_failure(await job.ended())
-
-
-async def _lines(job: Job, path: str) -> AsyncIterator[bytes]:
-    told = None
-    async for event in job.follow():
-        try:
-            raise_failure(event)
-        except ServeError as error:
-            line = error_body(error, path)
-        else:
-            line = progress_line(event)
-        if line != told:
-            told = line
-            yield msgspec.json.encode(line) + b"\n"
-
-
-def progress_line(event: JobEvent) -> dict[str, Any]:
-    """A normal event in Ollama's words; ours that it has none for are kept."""
-    line: dict[str, Any] = {"status": _status(event)}
-    if event.digest is not None and event.digest.startswith(_DIGEST):
-        line["digest"] = event.digest
-    for name in ("total", "completed"):
-        if (value := getattr(event, name)) is not None:
-            line[name] = value
-    return line
-
-
-def _status(event: JobEvent) -> str:
-    match event.status:
-        case "resolving":
-            return "pulling manifest"
-        case "downloading":
-            digest = event.digest or ""
-            subject = digest.removeprefix(_DIGEST)[:12] or event.detail or ""
-            return f"pulling {subject}".rstrip()
-        case status:
-            # With a total it counts files: one line of Ollama's command for all of them.
-            return f"{status}: {event.detail}" if event.detail and not event.total else f"{status}"
+        wanted = conversion(body.quantize, body.dtype)
+        job = self._downloads.pull(name, body.type, body.install_as, wanted)
+        return await job_answer(job, request, stream=body.stream is not False)

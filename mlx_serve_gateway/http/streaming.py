@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.generate_call import Said
-from mlx_serve_gateway.http.answering import Hearing
+from mlx_serve_gateway.http.answering import Heard
 from mlx_serve_gateway.http.disconnect import unless_gone
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Dialect(Protocol):
 
 
 class StreamedAnswer(Response):
-    def __init__(self, hearing: Hearing, dialect: Dialect) -> None:
+    def __init__(self, hearing: Heard, dialect: Dialect) -> None:
         super().__init__(media_type=dialect.media_type)
         del self.headers["content-length"]
         self._hearing = hearing
@@ -58,7 +58,7 @@ class StreamedAnswer(Response):
 
 class _Telling:
     def __init__(
-        self, hearing: Hearing, dialect: Dialect, headers: list[tuple[bytes, bytes]], send: Send
+        self, hearing: Heard, dialect: Dialect, headers: list[tuple[bytes, bytes]], send: Send
     ) -> None:
         self._pieces = hearing.pieces()
         self._dialect = dialect

@@ -14,6 +14,7 @@ from mlx_serve_common.models import InstalledModel
 from mlx_serve_gateway.calls import Call, DetokenizeCall, TokenizeCall
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.conversation_tokens import ConversationTokensApi
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.embedding_input import check_count, check_ids
 from mlx_serve_gateway.http.model_choice import ModelChoice
@@ -78,12 +79,14 @@ class TokenizeApi:
         self._services = services
         self._limits = services.config.limits
         self._models = ModelChoice(services)
+        self._conversations = ConversationTokensApi(services)
 
     async def tokenize(self, request: Request) -> Response:
         """The answer has the shape that the request's keys ask for."""
-        body = decode(_tokenize, await read_body(request, self._limits.max_body_bytes))
+        content = await read_body(request, self._limits.max_body_bytes)
+        body = decode(_tokenize, content)
         if body.messages is not None:
-            raise _invalid("messages", "counting a conversation needs a chat model")
+            return await self._conversations.tokenize(request, content)
         if body.prompt is not None:
             return await self._vllm(request, body, body.prompt)
         if body.content is not None:

@@ -1,4 +1,4 @@
-"""One real gateway with the starter model, for everybody here."""
+"""Two real gateways for everybody here: the starter model embeds, a stand-in chats."""
 
 import shutil
 import subprocess
@@ -12,10 +12,12 @@ import pytest
 from mlx_serve_common.models import ModelKind
 from tests.engine import starter
 from tests.process.gateways import Gateway, environment
+from tests.process.homes import Home
 from tests.store import ModelStore
 
 MODEL = "all-MiniLM-L6-v2"
 RERANKER = "reranker"
+CHAT = "chatty"
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,11 @@ def gateway(starter_store: ModelStore) -> Iterator[Gateway]:
     with Gateway(home, starter_store) as running:
         yield running
     shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def chat_gateway() -> Iterator[Gateway]:
+    with Home() as home:
+        home.store.add(CHAT, ModelKind.CHAT)
+        with Gateway(home.path, home.store) as gateway:
+            yield gateway

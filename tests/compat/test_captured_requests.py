@@ -5,6 +5,7 @@ for every run of the tests; their requests are not.
 """
 
 import base64
+import math
 from typing import Any
 
 import msgspec
@@ -60,6 +61,41 @@ def test_cl100k_ids_are_the_text_they_stand_for(gateway: Gateway) -> None:
     ids = post(gateway, "/v1/embeddings", {"model": MODEL, "input": [[15339, 1917]]}).json
     text = post(gateway, "/v1/embeddings", {"model": MODEL, "input": "hello world"}).json
     assert ids["data"][0]["embedding"] == pytest.approx(text["data"][0]["embedding"], abs=1e-5)
+
+
+# langchain-ollama names all of Ollama's options, whether they are set or not.
+_OPTIONS = dict.fromkeys(
+    (
+        "mirostat", "mirostat_eta", "mirostat_tau", "num_ctx", "num_gpu", "num_thread",
+        "repeat_last_n", "repeat_penalty", "temperature", "stop", "tfs_z", "top_k", "top_p",
+    )
+)  # fmt: skip
+
+OLLAMA: dict[str, dict[str, Any]] = {
+    "embed_documents": {"input": ["one", "", "three"], "options": _OPTIONS},
+    "embed_query": {"input": ["one"], "options": _OPTIONS},
+    "with options": {
+        "input": ["one"],
+        "options": _OPTIONS | {"num_ctx": 128, "temperature": 0.2},
+        "keep_alive": 300.0,
+    },
+    "with dimensions": {"input": ["one"], "options": _OPTIONS, "dimensions": 64},
+}
+
+
+@pytest.mark.parametrize("call", OLLAMA)
+def test_langchain_ollama(call: str, gateway: Gateway) -> None:
+    body = {"model": MODEL} | OLLAMA[call]
+    vectors = post(gateway, "/api/embed", body).json["embeddings"]
+    assert [len(vector) for vector in vectors] == [body.get("dimensions", 384)] * len(body["input"])
+    for vector in vectors:
+        assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
+
+
+def test_langchain_ollama_looks_for_its_model(gateway: Gateway) -> None:
+    """With ``validate_model_on_init``: it reads the names out of the list."""
+    models = gateway.ask("GET", "/api/tags").json["models"]
+    assert MODEL in [model["model"] for model in models]
 
 
 RERANKING: dict[str, tuple[str, dict[str, Any]]] = {

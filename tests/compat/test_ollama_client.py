@@ -76,6 +76,9 @@ def test_the_life_of_a_model(client: ollama.Client, hub: Hub) -> None:
     assert all(re.fullmatch("sha256:[0-9a-f]{64}", line.digest or "") for line in progress)
     assert "second" in names(client)
 
+    # What is here already ends with the very same word.
+    assert [*client.pull("org/second", stream=True)][-1].status == "success"
+
     one = client.embed("second", "a text")
     assert [len(vector) for vector in one.embeddings] == [tiny.WIDTH]
     client.copy("second", "another")

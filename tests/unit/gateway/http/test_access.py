@@ -115,6 +115,11 @@ OPEN = [
     ("POST", "/embed"),
     ("POST", "/v1/rerank"),
     ("POST", "/v1/tokenize"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/chat/completions/input_tokens"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/responses"),
+    ("POST", "/v1/responses/input_tokens"),
     ("POST", "/v1/messages"),
     ("POST", "/v1/messages/count_tokens"),
     ("GET", "/api/version"),
@@ -193,6 +198,7 @@ async def test_every_route_is_in_one_of_the_two_lists(store: ModelStore) -> None
     known = {path.rstrip("/") for _, path in (*OPEN, *OWNERS_ONLY)} | {
         "", "/v1/models/{id:path}", "/api/blobs/{digest:path}",
         "/rerank", "/v1/reranking", "/reranking", "/v2/rerank", "/v1/score", "/score",
+        "/chat/completions", "/completions",
         "/tokenize", "/v1/detokenize", "/detokenize", "/decode",
     }  # fmt: skip
     paths = {route.path.rstrip("/") for route in routes(Gateway(store).services)}

@@ -6,7 +6,7 @@ import pytest
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.errors import TABLE, error_response
 
-V1, OLLAMA = "/v1/embeddings", "/api/embed"
+V1, OLLAMA, ANTHROPIC = "/v1/embeddings", "/api/embed", "/v1/messages"
 DETERMINISTIC = {
     ErrorCode.WORKER_CRASHED,
     ErrorCode.INFERENCE_FAILED,
@@ -83,6 +83,19 @@ def test_ollama_clients_get_a_string(code: ErrorCode) -> None:
 
     assert body["error"] == "told"
     assert (body["code"], isinstance(body["type"], str)) == (code.value, True)
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_anthropic_clients_get_their_envelope(code: ErrorCode) -> None:
+    response = error_response(ServeError(code, "told", param="input"), ANTHROPIC)
+    body = msgspec.json.decode(response.body)
+
+    assert body == {"type": "error", "error": {"type": body["error"]["type"], "message": "told"}}
+    assert body["error"]["type"] == {
+        401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+        413: "request_too_large", 429: "rate_limit_error", 500: "api_error", 502: "api_error",
+        503: "overloaded_error", 504: "timeout_error", 507: "api_error",
+    }.get(response.status_code, "invalid_request_error")  # fmt: skip
 
 
 def test_a_users_mistake_is_never_a_server_error() -> None:

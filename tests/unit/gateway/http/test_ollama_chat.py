@@ -1,9 +1,10 @@
 """/api/chat and /api/generate: what is asked of the model, and its answer in Ollama's words."""
 
 import math
+import re
 from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -21,6 +22,14 @@ from mlx_serve_common.chat import (
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import ModelKind
 from mlx_serve_common.wire import Tokenize
+from mlx_serve_gateway.http.answering import Hearing
+from mlx_serve_gateway.http.ollama_answers import (
+    Asked,
+    OllamaLines,
+    Wording,
+    as_message,
+    as_response,
+)
 from tests.store import ModelStore
 from tests.unit.gateway.http.chat_models import ABLE, BARE, SIMPLE, TOOL, finish
 from tests.unit.gateway.http.computing import Gateway, Reply
@@ -142,7 +151,10 @@ async def test_arguments_of_calls_are_objects(gateway: Gateway) -> None:
             {"index": 0, "name": "f", "arguments": {"a": 1}},
             {"index": 1, "name": "g", "arguments": {}},
         ]
-        assert len({call["id"] for call in told}) == 2
+        ids = {call["id"] for call in told}
+        assert len(ids) == 2
+        # Templates of Mistral's take no other, and it comes back in the next request.
+        assert all(re.fullmatch("[0-9a-z]{9}", id) for id in ids)
     assert whole["content"] == "t"
 
 
@@ -168,6 +180,18 @@ async def test_an_error_before_the_first_word_is_an_http_error(gateway: Gateway)
         reply = await chat(gateway, stream=stream)
         assert (reply.status, reply.json["error"]) == (400, "too long")
         assert reply.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("wording", [as_message, as_response])
+def test_a_silence_is_a_line_that_says_nothing(store: ModelStore, wording: Wording) -> None:
+    model = store.add("m", ModelKind.CHAT)
+    asked = Asked(name="m", model=model, ttl_s=None, is_streamed=True, since=0, wording=wording)
+    silence = OllamaLines(asked, cast(Hearing, None)).silence()
+    line = msgspec.json.decode(silence)
+
+    assert silence.endswith(b"\n")
+    assert line["done"] is False
+    assert line.get("response", line.get("message", {}).get("content")) == ""
 
 
 async def test_an_error_in_a_stream_is_its_last_line(gateway: Gateway) -> None:

@@ -1,5 +1,6 @@
 """Ollama's messages in OpenAI's shape: whose answer a tool's is, and what stands where."""
 
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -65,3 +66,15 @@ def test_an_answer_to_nothing_stays_as_it_is() -> None:
 def test_pictures_are_refused() -> None:
     with pytest.raises(ServeError, match="text only"):
         shaped({"role": "user", "content": "what is this", "images": ["aGk="]})
+
+
+def test_very_many_calls_and_answers_take_no_time() -> None:
+    """Everybody else waits meanwhile."""
+    many = 20_000
+    started = monotonic()
+    put = shaped(
+        {"role": "assistant", "tool_calls": [call("f")] * many},
+        *({"role": "tool", "content": "x", "tool_name": "g"} for _ in range(many)),
+    )
+    assert len(put) == many + 1
+    assert monotonic() - started < 5

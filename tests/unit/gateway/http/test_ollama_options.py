@@ -48,6 +48,10 @@ def test_whole_numbers_may_have_a_point() -> None:
     assert isinstance(told.seed, int)
 
 
+def test_a_large_seed_is_not_rounded() -> None:
+    assert sampling(options={"seed": 2**62 + 1}).seed == 2**62 + 1
+
+
 def test_a_single_stop() -> None:
     assert sampling(options={"stop": "end"}).stop == ["end"]
 

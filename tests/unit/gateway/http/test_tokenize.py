@@ -79,7 +79,7 @@ async def test_tei(gateway: Gateway) -> None:
         ({"inputs": []}, "inputs", "empty_input"),
         ({"prompt": 5}, "prompt", "invalid_request"),
         ({"content": "x" * (MAX_CHARACTERS + 1)}, "content", "context_length_exceeded"),
-        ({"messages": []}, "messages", "invalid_request"),
+        ({"messages": []}, "model", "invalid_request"),
         ({"content": "a", "parse_special": False}, "parse_special", "unsupported_parameter"),
         ({"inputs": "a", "prompt_name": "query"}, "prompt_name", "unsupported_parameter"),
     ],
