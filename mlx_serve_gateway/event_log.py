@@ -27,10 +27,19 @@ class EventLog:
         self._events: deque[Told] = deque(maxlen=_KEPT)
         self._next = 1
         self._changed = asyncio.Event()
+        self._has_ended = False
 
     def tell(self, event: Event) -> None:
         self._events.append(Told(self._next, datetime.now(UTC), event))
         self._next += 1
+        self._wake()
+
+    def end(self) -> None:
+        """Nothing follows: whoever watches has heard all."""
+        self._has_ended = True
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -39,10 +48,12 @@ class EventLog:
         return [told for told in self._events if told.number > number]
 
     async def watch(self, after: int) -> AsyncGenerator[Told]:
-        """The events after that number, then each one when it happens."""
+        """The events after that number, then each one when it happens, until the end."""
         while True:
-            changed = self._changed
+            changed, is_over = self._changed, self._has_ended
             for told in self.since(after):
                 after = told.number
                 yield told
+            if is_over:
+                return
             await changed.wait()

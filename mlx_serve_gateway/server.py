@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import uvloop
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.config import Sockets
+from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
 from mlx_serve_common.errors import ServeError
@@ -27,11 +28,13 @@ from mlx_serve_gateway import connection
 from mlx_serve_gateway.app import build_app
 from mlx_serve_gateway.composition import composed
 from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.metrics_port import metrics_app, metrics_listener
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.reconfiguration import Reconfiguration
 from mlx_serve_gateway.refusals import shutting_down
 from mlx_serve_gateway.sd_notify import Notifier
-from mlx_serve_gateway.services import Controls
+from mlx_serve_gateway.server_events import Draining
+from mlx_serve_gateway.services import Controls, Services
 
 log = logging.getLogger(__name__)
 
@@ -113,29 +116,43 @@ async def _serve_until_stopped(
     connection.install()
     async with asyncio.TaskGroup() as tasks:
         alive = tasks.create_task(notifier.keep_alive(listeners[0].getsockname()))
-        http = tasks.create_task(
-            hypercorn_serve(
-                app,  # type: ignore[arg-type]
-                _hypercorn_config(app.services.config, listeners),
-                shutdown_trigger=closing.wait,
-                mode="asgi",
+        servers = [
+            tasks.create_task(
+                hypercorn_serve(
+                    served,  # type: ignore[arg-type]
+                    _hypercorn_config(app.services.config, bound),
+                    shutdown_trigger=closing.wait,
+                    mode="asgi",
+                )
             )
-        )
+            for served, bound in ((app, listeners), *_metrics_server(app.services))
+        ]
         stopped = tasks.create_task(stop.wait())
-        await asyncio.wait((http, stopped), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((*servers, stopped), return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             raise RuntimeError("the HTTP server ended by itself")
         lifecycle.is_draining = True
         notifier.tell("STOPPING=1", f"STATUS=finishing {lifecycle.in_flight} requests")
         alive.cancel()
-        # Now: whoever waits for a job is answered when it ends, and counts as a running request.
+        app.services.events.tell(Draining())
+        # Now: whoever watches events or waits for a job is answered until its end, and counts as a
+        # running request.
+        app.services.events.end()
         app.services.jobs.request_stop()
         log.info("stopping: %d requests are still running", lifecycle.in_flight)
         await _drain(app.services.config.limits.drain_timeout, app.services.pool, lifecycle)
         # Not before: until then new requests and probes are told that we are leaving.
         closing.set()
-        await asyncio.wait((http,), timeout=_GRACE_S)
-        http.cancel()
+        await asyncio.wait(servers, timeout=_GRACE_S)
+        for server in servers:
+            server.cancel()
+
+
+def _metrics_server(services: Services) -> Iterator[tuple[ASGIApp, list[socket.socket]]]:
+    """The one on the second port, if there is to be one."""
+    port = services.config.metrics.port
+    if port is not None and (listener := metrics_listener(port)) is not None:
+        yield metrics_app(services.metrics.registry, services.config.server), [listener]
 
 
 async def _drain(timeout_s: float, pool: Pool, lifecycle: Lifecycle) -> None:

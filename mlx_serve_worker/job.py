@@ -5,6 +5,7 @@ or the error, and the exit code (0 or 1) agrees with it. What is for developers 
 """
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent, encode_event
-from mlx_serve_common.models import ModelKind
-from mlx_serve_worker.lifeline import die_with_parent
+from mlx_serve_worker.job_arguments import conversion, kind, parse
+from mlx_serve_worker.lifeline import die_with_parent, end_with_listener
 
 if TYPE_CHECKING:
+    from mlx_serve_common.models import Manifest
     from mlx_serve_worker.inspection import Origin
 
 log = logging.getLogger(__name__)
@@ -30,56 +32,6 @@ Report = Callable[[JobEvent], None]
 
 class _Interrupted(BaseException):
     """Not an Exception, so that nothing on the way takes it for a failure of its own."""
-
-
-class _Arguments(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ServeError(ErrorCode.INVALID_REQUEST, message)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Arguments(prog="mlx_serve_worker.job", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Arguments)
-    command = commands.add_parser("import", allow_abbrev=False)
-    command.add_argument("--source", type=Path, required=True)
-    command.add_argument("--models-dir", type=Path, required=True)
-    command.add_argument("--name", required=True)
-    command.add_argument("--type", choices=[kind.value for kind in ModelKind])
-    command.add_argument("--source-id")
-    command.add_argument("--revision")
-    command.add_argument("--exist-ok", action="store_true")
-    command.add_argument("--replace", action="store_true")
-    command.add_argument("--custom-models", type=Path)
-    command.add_argument("--given-away", action="store_true")
-    command.add_argument("--die-with", type=int)
-    command = commands.add_parser("appraise", allow_abbrev=False)
-    command.add_argument("--source", type=Path, required=True)
-    command.add_argument("--name", required=True)
-    command.add_argument("--type", choices=[kind.value for kind in ModelKind])
-    command.add_argument("--source-id")
-    command.add_argument("--revision")
-    command.add_argument("--custom-models", type=Path)
-    command.add_argument("--die-with", type=int)
-    command = commands.add_parser("pull", allow_abbrev=False)
-    command.add_argument("--repo", required=True)
-    command.add_argument("--models-dir", type=Path, required=True)
-    command.add_argument("--name")
-    command.add_argument("--type", choices=[kind.value for kind in ModelKind])
-    command.add_argument("--replace", action="store_true")
-    command.add_argument("--custom-models", type=Path)
-    command.add_argument("--stall-seconds", type=float)
-    command = commands.add_parser("verify", allow_abbrev=False)
-    command.add_argument("--model-dir", type=Path, required=True)
-    command.add_argument("--custom-models", type=Path)
-    command = commands.add_parser("quantize", allow_abbrev=False)
-    command.add_argument("--models-dir", type=Path, required=True)
-    command.add_argument("--model", required=True)
-    command.add_argument("--name")
-    command.add_argument("--mode", default="affine")
-    command.add_argument("--bits", type=int)
-    command.add_argument("--group-size", type=int)
-    command.add_argument("--custom-models", type=Path)
-    return parser
 
 
 def _import(arguments: argparse.Namespace, report: Report) -> JobEvent:
@@ -94,15 +46,26 @@ def _import(arguments: argparse.Namespace, report: Report) -> JobEvent:
     elif arguments.exist_ok:
         if_installed = "keep"
     origin = _origin(arguments)._replace(is_given_away=arguments.given_away)
-    manifest = install(arguments.source, Store(arguments.models_dir), origin, if_installed, report)
-    return JobEvent(status="success", model=manifest.name)
+    manifest = install(
+        arguments.source,
+        Store(arguments.models_dir),
+        origin,
+        if_installed,
+        report,
+        conversion(arguments),
+    )
+    return _success(manifest)
 
 
 def _appraise(arguments: argparse.Namespace, _: Report) -> JobEvent:
     from mlx_serve_worker.inspection import appraise
 
     _die_with(arguments.die_with)
-    appraise(arguments.source, _origin(arguments))
+    settings = appraise(arguments.source, _origin(arguments))
+    if conversion(arguments) is not None:
+        from mlx_serve_worker.converting import refuse_quantized
+
+        refuse_quantized(settings, arguments.source_id or arguments.name)
     return JobEvent(status="success")
 
 
@@ -111,15 +74,11 @@ def _origin(arguments: argparse.Namespace) -> "Origin":
 
     return Origin(
         arguments.name,
-        _kind(arguments),
+        kind(arguments),
         arguments.source_id,
         arguments.revision,
         arguments.custom_models,
     )
-
-
-def _kind(arguments: argparse.Namespace) -> ModelKind | None:
-    return None if arguments.type is None else ModelKind(arguments.type)
 
 
 def _die_with(parent: int | None) -> None:
@@ -132,16 +91,18 @@ def _die_with(parent: int | None) -> None:
 def _pull(arguments: argparse.Namespace, report: Report) -> JobEvent:
     from mlx_serve_common.store import Store
     from mlx_serve_worker.patience import Patience
-    from mlx_serve_worker.pull import Wish, pull
+    from mlx_serve_worker.pull import pull
+    from mlx_serve_worker.pull_wish import Wish
 
     patience = Patience()
     if arguments.stall_seconds is not None:
         patience = Patience(stall_s=arguments.stall_seconds)
     wish = Wish.of(arguments.repo)._replace(
         name=arguments.name,
-        kind=_kind(arguments),
+        kind=kind(arguments),
         replace=arguments.replace,
         custom_models=arguments.custom_models,
+        conversion=conversion(arguments),
     )
     try:
         return pull(Store(arguments.models_dir), wish, report, patience)
@@ -166,16 +127,17 @@ def _quantize(arguments: argparse.Namespace, report: Report) -> JobEvent:
     from mlx_serve_common.store import Store
     from mlx_serve_worker.quantizing import Wish, quantize_model
 
-    store = Store(arguments.models_dir)
-    wish = Wish(
-        arguments.model,
-        arguments.mode,
-        arguments.bits,
-        arguments.group_size,
-        arguments.name,
-        arguments.custom_models,
-    )
-    manifest = quantize_model(store, wish, report)
+    _die_with(arguments.die_with)
+    wanted = conversion(arguments)
+    if wanted is None:
+        message = "say what to convert the model to: --bits, --mode or --dtype"
+        raise ServeError(ErrorCode.INVALID_REQUEST, message)
+    wish = Wish(arguments.model, wanted, arguments.name, arguments.custom_models)
+    return _success(quantize_model(Store(arguments.models_dir), wish, report))
+
+
+def _success(manifest: "Manifest") -> JobEvent:
+    """With what it has cost, if the model was converted."""
     return JobEvent(
         status="success",
         model=manifest.name,
@@ -206,10 +168,13 @@ _COMMANDS = {
 
 def _last_event(events: BinaryIO) -> JobEvent:
     def report(event: JobEvent) -> None:
-        events.write(encode_event(event) + b"\n")
+        try:
+            events.write(encode_event(event) + b"\n")
+        except BrokenPipeError:
+            raise _Interrupted from None
 
     try:
-        arguments = _parser().parse_args()
+        arguments = parse()
         return _COMMANDS[arguments.command](arguments, report)
     except ServeError as error:
         return JobEvent(error=error.message, code=error.code)
@@ -234,8 +199,10 @@ def main() -> int:
     # Libraries that print, in Python or in C, must not print into the events.
     with os.fdopen(os.dup(1), "wb", buffering=0) as events:
         os.dup2(2, 1)
+        end_with_listener(events.fileno())
         last = _last_event(events)
-        events.write(encode_event(last) + b"\n")
+        with contextlib.suppress(BrokenPipeError):
+            events.write(encode_event(last) + b"\n")
     return 0 if last.error is None else 1
 
 

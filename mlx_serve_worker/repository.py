@@ -145,13 +145,15 @@ def refuse_names_without_safetensors(names: Iterable[str]) -> None:
 
 
 def _code_key(value: Any) -> str | None:
-    if isinstance(value, dict):
-        for key in _CODE_KEYS:
-            if value.get(key):
-                return key
-    if isinstance(value, dict | list):
-        parts = value.values() if isinstance(value, dict) else value
-        return next((found for part in parts if (found := _code_key(part))), None)
+    parts = [value]  # and not by recursion: how deep the file is nested is the stranger's choice
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if named := next((key for key in _CODE_KEYS if part.get(key)), None):
+                return named
+            parts.extend(part.values())
+        elif isinstance(part, list):
+            parts.extend(part)
     return None
 
 

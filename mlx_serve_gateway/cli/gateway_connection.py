@@ -51,11 +51,13 @@ def ask(
 ) -> Answer:
     """Without a time limit an answer takes as long as the gateway is there."""
     silence = "no answer came" if timeout_s is None else f"no answer within {timeout_s:g} s"
-    with _connected(gateway.url) as connection:
-        connection.sock.settimeout(timeout_s)
-        with _cut_after(timeout_s, connection.sock), _told(silence):
-            with _response(connection, gateway, method, path, body) as response:
-                return Answer(response.status, response.read(_MAX_BYTES))
+    with (
+        _connected(gateway.url, timeout_s) as connection,
+        _cut_after(timeout_s, connection.sock),
+        _told(silence),
+        _response(connection, gateway, method, path, body) as response,
+    ):
+        return Answer(response.status, response.read(_MAX_BYTES))
 
 
 @contextmanager
@@ -63,8 +65,7 @@ def listening(
     gateway: Gateway, method: str, path: str, body: bytes | None = None
 ) -> Iterator[tuple[int, Iterator[bytes]]]:
     """The status, and the lines of the answer; NoAnswer when the connection is lost."""
-    with _connected(gateway.url) as connection:
-        connection.sock.settimeout(None)
+    with _connected(gateway.url, None) as connection:
         silence = f"no answer within {_HEADERS_S:g} s"
         with _cut_after(_HEADERS_S, connection.sock), _told(silence):
             response = _response(connection, gateway, method, path, body)
@@ -79,7 +80,8 @@ def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[http.client.HTTPConnection]:
+def _connected(url: str, timeout_s: float | None) -> Iterator[http.client.HTTPConnection]:
+    """``timeout_s`` is for each of the steps that follow."""
     connection = _connection(url)
     try:
         connection.connect()
@@ -93,6 +95,7 @@ def _connected(url: str) -> Iterator[http.client.HTTPConnection]:
     except OSError as error:
         raise NoAnswer(f"no connection: {error.strerror or error}") from None
     try:
+        connection.sock.settimeout(timeout_s)
         _notice_vanishing(connection.sock)
         yield connection
     finally:
@@ -117,8 +120,10 @@ def _connection(url: str) -> http.client.HTTPConnection:
 def _notice_vanishing(channel: socket.socket) -> None:
     """A machine that loses its power says no goodbye: have the system ask, every half minute."""
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # macOS calls it TCP_KEEPALIVE.
-    idle = socket.TCP_KEEPALIVE if sys.platform == "darwin" else socket.TCP_KEEPIDLE
+    if sys.platform == "darwin":
+        idle = socket.TCP_KEEPALIVE
+    else:
+        idle = socket.TCP_KEEPIDLE
     for option, value in ((idle, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
         channel.setsockopt(socket.IPPROTO_TCP, option, value)
 

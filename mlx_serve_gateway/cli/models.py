@@ -9,9 +9,10 @@ from mlx_serve_gateway.cli.configuration import config_option
 from mlx_serve_gateway.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from mlx_serve_common.models import InstalledModel, Manifest
+    from mlx_serve_gateway.http.ollama_entries import Tag
 
 KINDS = ("embedding", "reranker", "chat")
 
@@ -26,12 +27,11 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
     GET /api/tags.
     """
     import logging
-    from datetime import UTC, datetime
 
     from mlx_serve_common.logs import escape
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.configuration import load
-    from mlx_serve_gateway.cli.output import emit_json, emit_table, note
+    from mlx_serve_gateway.cli.output import emit_json, note
     from mlx_serve_gateway.http.ollama_entries import tag
     from mlx_serve_gateway.registry import Registry
 
@@ -39,13 +39,11 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     config = load(home(), config_file).config
     registry = Registry(Path(config.models.directory), config.models.aliases)
-    models = registry.models()
+    models = [tag(model) for model in registry.models()]
     if as_json:
-        emit_json({"models": [tag(model) for model in models]})
+        emit_json({"models": models})
     elif models:
-        now = datetime.now(UTC)
-        columns = ("NAME", "TYPE", "SIZE", "QUANT", "DIMS", "MODIFIED")
-        emit_table(columns, [_row(model, now) for model in models], right="SIZE DIMS")
+        emit_models(models)
     else:
         note(f"no model is installed in {config.models.directory}; add one with `mlx-serve import`")
     for folder, why in registry.broken():
@@ -121,23 +119,24 @@ def _repository(source_id: str) -> str:
     return found.repository
 
 
-def _row(model: "InstalledModel", now: "datetime") -> tuple[str, ...]:
+def emit_models(models: "Sequence[Tag]") -> None:
+    from datetime import UTC, datetime
+
+    from mlx_serve_gateway.cli.output import emit_table
+
+    now = datetime.now(UTC)
+    columns = ("NAME", "TYPE", "SIZE", "QUANT", "DIMS", "MODIFIED")
+    emit_table(columns, [_row(model, now) for model in models], right="SIZE DIMS")
+
+
+def _row(model: "Tag", now: "datetime") -> tuple[str, ...]:
     from mlx_serve_gateway.cli.units import age_text, size_text
 
-    manifest = model.manifest
     return (
-        manifest.name,
-        str(manifest.kind),
-        size_text(manifest.size_bytes),
-        _precision(manifest),
-        "-" if manifest.dimensions is None else str(manifest.dimensions),
-        age_text(manifest.created_at, now),
+        model.name,
+        str(model.type),
+        size_text(model.size),
+        model.details.quantization_level or "-",
+        "-" if model.dimensions is None else str(model.dimensions),
+        age_text(model.modified_at, now),
     )
-
-
-def _precision(manifest: "Manifest") -> str:
-    scheme = manifest.quantization
-    if scheme is None:
-        return manifest.dtype or "-"
-    mode = scheme.get("mode", "affine")
-    return f"{scheme.get('bits')}bit" if mode == "affine" else str(mode)

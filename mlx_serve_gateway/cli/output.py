@@ -35,6 +35,10 @@ def emit_json(value: object) -> None:
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    _emit(table(columns, rows, right))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> "Table":
     """Borderless columns; ``right`` names those whose cells align to the right."""
     from rich.table import Table
 
@@ -46,7 +50,8 @@ def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str
             overflow="fold",
             min_width=len(column),  # where room is short, what gives way is the widest cell
         )
-    _emit_rows(table, rows)
+    _add_rows(table, rows)
+    return table
 
 
 def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -56,20 +61,25 @@ def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    _emit_rows(table, facts)
+    _add_rows(table, facts)
+    _emit(table)
 
 
-def _emit_rows(table: "Table", rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
+def _add_rows(table: "Table", rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     from mlx_serve_common.logs import escape
 
+    for row in rows:
+        table.add_row(*(Text(escape(cell)) for cell in row))
+
+
+def _emit(table: "Table") -> None:
+    from rich.console import Console
+
     console = Console(file=sys.stdout, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = _UNLIMITED_WIDTH
-    for row in rows:
-        table.add_row(*(Text(escape(cell)) for cell in row))
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():

@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from mlx_serve_gateway.cli.gateway_client import WorkerReport
     from mlx_serve_gateway.cli.instances import Instance
 
-_COLUMNS: tuple[str, ...] = (
+COLUMNS: tuple[str, ...] = (
     "NAME", "TYPE", "STATE", "MEMORY", "PROCESSOR", "INFLIGHT/QUEUED", "UNTIL",
 )  # fmt: skip
+RIGHT = "MEMORY INFLIGHT/QUEUED"
 _PROCESSORS = {"cpu": "CPU", "cuda": "GPU", "metal": "GPU"}
 
 
@@ -42,12 +43,12 @@ def ps(as_json: bool) -> int:
     if as_json:
         emit_json({"models": [entry for server in seen for entry in _entries(server)]})
     elif loaded:
-        columns = _COLUMNS
-        rows = [_row(worker) for _, worker in loaded]
+        columns = COLUMNS
+        rows = [row(worker) for _, worker in loaded]
         if len(seen) > 1:
             columns = (*columns, "PORT")
-            rows = [(*row, str(port)) for row, (port, _) in zip(rows, loaded, strict=True)]
-        emit_table(columns, rows, right="MEMORY INFLIGHT/QUEUED PORT")
+            rows = [(*each, str(port)) for each, (port, _) in zip(rows, loaded, strict=True)]
+        emit_table(columns, rows, right=f"{RIGHT} PORT")
     else:
         note("no model is loaded" if seen else "no server runs; `mlx-serve start` starts one")
     return exit_code(seen)
@@ -67,7 +68,7 @@ def _entries(server: "Instance") -> list[dict[str, object]]:
         return []
 
 
-def _row(worker: "WorkerReport") -> tuple[str, ...]:
+def row(worker: "WorkerReport") -> tuple[str, ...]:
     from mlx_serve_gateway.cli.units import size_text
 
     return (

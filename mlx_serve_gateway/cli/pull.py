@@ -1,7 +1,8 @@
 """``mlx-serve pull``: models from the hub."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,26 +13,42 @@ from mlx_serve_gateway.cli.models import KINDS
 if TYPE_CHECKING:
     from mlx_serve_gateway.registry import Registry
 
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
 _FORMS = ("4bit", "8bit", "mxfp4", "mxfp8", "nvfp4")
 _DTYPES = ("float16", "bfloat16", "float32")
+
+_WISHES = (
+    click.option("--name", help="Name of the model here; else that of the repository."),
+    click.option(
+        "--type",
+        "kind",
+        type=click.Choice(KINDS),
+        help="What the model is for; else its files say.",
+    ),
+    click.option(
+        "--quantize",
+        type=click.Choice(_FORMS),
+        help="Install it quantized, as MODEL-4bit, MODEL-mxfp4, …; 8bit for small models.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(_DTYPES),
+        help="Install it with weights of this type, as MODEL-fp16, MODEL-bf16 or MODEL-fp32.",
+    ),
+)
+
+
+def wish_options(command: _Decorated) -> _Decorated:
+    """What is wanted of a model, besides its name: ``name``, ``kind``, ``quantize``, ``dtype``."""
+    for option in reversed(_WISHES):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("model", metavar="MODEL[@REVISION]")
-@click.option("--name", help="Name of the model here; else that of the repository.")
-@click.option(
-    "--type", "kind", type=click.Choice(KINDS), help="What the model is for; else its files say."
-)
-@click.option(
-    "--quantize",
-    type=click.Choice(_FORMS),
-    help="Install it quantized, as MODEL-4bit, MODEL-mxfp4, …; 8bit for small models.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(_DTYPES),
-    help="Install it with weights of this type, as MODEL-fp16, MODEL-bf16 or MODEL-fp32.",
-)
+@wish_options
 @click.option("--replace", is_flag=True, help="Also if it is installed: with what the hub has now.")
 @click.option("--json", "as_json", is_flag=True, help="Print the progress as JSON lines.")
 @config_option

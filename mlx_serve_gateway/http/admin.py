@@ -6,6 +6,7 @@ configuration is reloaded.
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
@@ -18,7 +19,6 @@ from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
-from mlx_serve_gateway.server_events import Draining
 from mlx_serve_gateway.services import Services
 
 _MAX_BYTES = 64 * 1024
@@ -40,6 +40,10 @@ class Reconfigured(msgspec.Struct):
     """Keys that have their new value."""
     needs_restart: tuple[str, ...]
     """Keys that have changed in the configuration and not here."""
+
+
+class Drained(msgspec.Struct):
+    status: Literal["draining"] = "draining"
 
 
 _order = msgspec.json.Decoder(ModelOrder)
@@ -85,9 +89,8 @@ class AdminApi:
 
     async def drain(self, request: Request) -> Response:
         """The server finishes what it is doing, takes nothing new, and ends."""
-        self._services.events.tell(Draining())
         self._services.controls.stop()
-        return json_response({"status": "draining"}, 202)
+        return json_response(Drained(), 202)
 
     async def events(self, request: Request) -> Response:
         """A JSON object a line: those remembered after ``?after=``, then each new one."""

@@ -18,38 +18,38 @@ _TEXTS = ("text", "input_text", "output_text")
 _BETWEEN_PARTS = "\n"
 
 
-class _Part(msgspec.Struct, kw_only=True):
+class MessagePart(msgspec.Struct, kw_only=True):
     type: str
     text: str | None = None
     refusal: str | None = None
 
 
-class _Function(msgspec.Struct, kw_only=True):
+class GivenFunction(msgspec.Struct, kw_only=True):
     name: str
     arguments: str | dict[str, Any] | None = None
 
 
-class _Call(msgspec.Struct, kw_only=True):
+class GivenCall(msgspec.Struct, kw_only=True):
     id: str | None = None
     type: str | None = None
-    function: _Function | None = None
+    function: GivenFunction | None = None
 
 
-class _Message(msgspec.Struct, kw_only=True):
+class ChatMessage(msgspec.Struct, kw_only=True):
     role: str
-    content: str | list[_Part | str] | None = None
+    content: str | list[MessagePart | str] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     name: str | None = None
-    tool_calls: list[_Call] | None = None
+    tool_calls: list[GivenCall] | None = None
     tool_call_id: str | None = None
     function_call: dict[str, Any] | None = None
     audio: dict[str, Any] | None = None
 
 
 class _Given(msgspec.Struct):
-    messages: list[_Message]
+    messages: list[ChatMessage]
 
 
 def read_messages(given: Sequence[Any]) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def begins_answer(messages: Sequence[dict[str, Any]]) -> bool:
     return messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]
 
 
-def _read(message: _Message, at: str) -> dict[str, Any]:
+def _read(message: ChatMessage, at: str) -> dict[str, Any]:
     if message.role not in _ROLES:
         raise _invalid(f"{at}.role", f"{message.role[:64]!r} is none of {', '.join(_ROLES)}")
     if message.audio is not None:
@@ -93,7 +93,7 @@ def _read(message: _Message, at: str) -> dict[str, Any]:
     return read
 
 
-def _content(message: _Message, at: str) -> str:
+def _content(message: ChatMessage, at: str) -> str:
     content = message.content
     if content is None and message.role == "assistant":
         # What it said may have been calls only, thoughts only, or nothing.
@@ -106,7 +106,7 @@ def _content(message: _Message, at: str) -> str:
     return _BETWEEN_PARTS.join(_part(part, f"{at}.content[{index}]") for index, part in parts)
 
 
-def _part(part: _Part | str, at: str) -> str:
+def _part(part: MessagePart | str, at: str) -> str:
     if isinstance(part, str):
         return part
     if part.type == "refusal":
@@ -118,7 +118,7 @@ def _part(part: _Part | str, at: str) -> str:
     return part.text
 
 
-def _call(call: _Call, at: str) -> dict[str, Any]:
+def _call(call: GivenCall, at: str) -> dict[str, Any]:
     function = call.function
     if function is None:
         raise _unsupported(at, f"only functions can be called, not {str(call.type)[:64]!r}")

@@ -20,19 +20,19 @@ class Tools(NamedTuple):
     forced: list[str]
 
 
-class _Function(msgspec.Struct, kw_only=True):
+class ToolFunction(msgspec.Struct, kw_only=True):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
 
 
-class _Tool(msgspec.Struct, kw_only=True):
+class ChatTool(msgspec.Struct, kw_only=True):
     type: str = "function"
-    function: _Function | None = None
+    function: ToolFunction | None = None
 
 
 class _Given(msgspec.Struct):
-    tools: list[_Tool]
+    tools: list[ChatTool]
 
 
 def read_tools(given: Sequence[Any] | None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.responses_request import ResponsesRequest
 from mlx_serve_gateway.http.sampling_request import unsupported
+from mlx_serve_gateway.http.token_answers import VllmTokens
 from mlx_serve_gateway.services import Services
 
 
@@ -52,13 +53,8 @@ class ConversationTokensApi:
             raise unsupported("return_token_strs", "send the ids to /v1/detokenize")
         model = await self._models.find(request, body.model)
         tokens = await self._tokens(request, model, body.conversation(model))
-        answer = {
-            "count": len(tokens),
-            "max_model_len": model.manifest.max_tokens,
-            "tokens": tokens,
-            "token_strs": None,
-        }
-        return json_response(answer)
+        count, most = len(tokens), model.manifest.max_tokens
+        return json_response(VllmTokens(count=count, max_model_len=most, tokens=tokens))
 
     async def _tokens(
         self, request: Request, model: InstalledModel, conversation: Conversation

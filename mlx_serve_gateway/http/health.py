@@ -62,6 +62,10 @@ class Readiness(msgspec.Struct):
     reasons: list[str]
 
 
+class Alive(msgspec.Struct):
+    status: Literal["ok"] = "ok"
+
+
 class HealthApi:
     def __init__(self, services: Services) -> None:
         self._pool = services.pool
@@ -72,7 +76,7 @@ class HealthApi:
         return PlainTextResponse("mlx-serve is running\n")
 
     async def live(self, request: Request) -> Response:
-        return json_response({"status": "ok"})
+        return json_response(Alive())
 
     async def ready(self, request: Request) -> Response:
         reasons = self._not_ready()

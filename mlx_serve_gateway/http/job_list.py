@@ -30,12 +30,16 @@ class JobEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     code: ErrorCode | None = None
 
 
+class JobList(msgspec.Struct):
+    jobs: list[JobEntry]
+
+
 class JobsApi:
     def __init__(self, services: Services) -> None:
         self._jobs = services.jobs
 
     async def list(self, request: Request) -> Response:
-        return json_response({"jobs": [_entry(job) for job in self._jobs.all()]})
+        return json_response(JobList([_entry(job) for job in self._jobs.all()]))
 
 
 def _entry(job: Job) -> JobEntry:

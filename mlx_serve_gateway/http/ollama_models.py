@@ -9,7 +9,7 @@ from starlette.responses import Response
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.codec import decode, read_body
-from mlx_serve_gateway.http.ollama_entries import LoadedModel, shown, tag
+from mlx_serve_gateway.http.ollama_entries import LoadedModel, Tag, shown, tag
 from mlx_serve_gateway.http.ollama_facts import details, digest
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.services import Services
@@ -32,6 +32,18 @@ class NamedModel(msgspec.Struct):
         return required_name(self.model or self.name)
 
 
+class OllamaVersion(msgspec.Struct):
+    version: str
+
+
+class Tags(msgspec.Struct):
+    models: list[Tag]
+
+
+class LoadedModels(msgspec.Struct):
+    models: list[LoadedModel]
+
+
 _named_model = msgspec.json.Decoder(NamedModel)
 
 
@@ -42,15 +54,15 @@ class OllamaModelsApi:
         self._max_bytes = services.config.limits.max_body_bytes
 
     async def version(self, request: Request) -> Response:
-        return json_response({"version": OLLAMA_VERSION})
+        return json_response(OllamaVersion(OLLAMA_VERSION))
 
     async def tags(self, request: Request) -> Response:
-        return json_response({"models": [tag(model) for model in self._registry.models()]})
+        return json_response(Tags([tag(model) for model in self._registry.models()]))
 
     async def ps(self, request: Request) -> Response:
         now = datetime.now(UTC)
         loaded = [_loaded(lane, now) for lane in self._pool.statuses() if lane.state != "absent"]
-        return json_response({"models": loaded})
+        return json_response(LoadedModels(loaded))
 
     async def show(self, request: Request) -> Response:
         body = decode(_named_model, await read_body(request, self._max_bytes))

@@ -66,6 +66,27 @@ class RerankUsage(msgspec.Struct):
     total_tokens: int
 
 
+class ApiVersion(msgspec.Struct):
+    version: str
+
+
+class BilledUnits(msgspec.Struct):
+    search_units: int
+
+
+class RerankTokens(msgspec.Struct):
+    input_tokens: int
+    output_tokens: int
+
+
+class RerankMeta(msgspec.Struct):
+    """Cohere's clients read it."""
+
+    api_version: ApiVersion
+    billed_units: BilledUnits
+    tokens: RerankTokens
+
+
 class RerankAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     id: str
     object: str
@@ -73,7 +94,7 @@ class RerankAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     results: list[RerankResult]
     data: list[RerankResult] | None = None
     usage: RerankUsage
-    meta: dict[str, Any]
+    meta: RerankMeta
     truncated_documents: int = 0
 
 
@@ -185,11 +206,7 @@ def _standard(
         results=results,
         data=results if body.top_k is not None else None,
         usage=RerankUsage(call.tokens, call.tokens),
-        meta={
-            "api_version": {"version": "2"},
-            "billed_units": {"search_units": 1},
-            "tokens": {"input_tokens": call.tokens, "output_tokens": 0},
-        },
+        meta=RerankMeta(ApiVersion("2"), BilledUnits(1), RerankTokens(call.tokens, 0)),
         truncated_documents=call.truncated,
     )
 

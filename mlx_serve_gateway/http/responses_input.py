@@ -12,7 +12,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.codec import invalid_request
 
 
-class _Item(msgspec.Struct, kw_only=True):
+class InputItem(msgspec.Struct, kw_only=True):
     type: str = "message"
     # a message
     role: str | None = None
@@ -27,7 +27,7 @@ class _Item(msgspec.Struct, kw_only=True):
 
 
 class _Given(msgspec.Struct):
-    input: list[_Item]
+    input: list[InputItem]
 
 
 def in_messages_shape(instructions: str | None, given: str | list[Any]) -> list[dict[str, Any]]:
@@ -50,18 +50,18 @@ def in_messages_shape(instructions: str | None, given: str | list[Any]) -> list[
     return messages
 
 
-def _items(given: str | list[Any]) -> list[_Item]:
+def _items(given: str | list[Any]) -> list[InputItem]:
     if not given:
         raise ServeError(ErrorCode.EMPTY_INPUT, "input must not be empty", param="input")
     if isinstance(given, str):
-        return [_Item(role="user", content=given)]
+        return [InputItem(role="user", content=given)]
     try:
         return msgspec.convert({"input": given}, _Given).input
     except msgspec.ValidationError as error:
         raise invalid_request(str(error)) from None
 
 
-def _add_message(messages: list[dict[str, Any]], item: _Item, at: int) -> None:
+def _add_message(messages: list[dict[str, Any]], item: InputItem, at: int) -> None:
     if item.role is None:
         raise _invalid(at, "a message has a role")
     if item.role == "assistant" and _is_mute(messages):
@@ -88,12 +88,12 @@ def _add_to_assistant(messages: list[dict[str, Any]], **more: Any) -> None:
         messages[-1][name] = messages[-1].get(name, type(value)()) + value
 
 
-def _call(item: _Item) -> dict[str, Any]:
+def _call(item: InputItem) -> dict[str, Any]:
     function = {"name": item.name, "arguments": item.arguments}
     return {"id": item.call_id, "type": "function", "function": function}
 
 
-def _thought(item: _Item, at: int) -> str:
+def _thought(item: InputItem, at: int) -> str:
     parts = item.summary or item.content or []
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     known = [text for text in texts if isinstance(text, str)]

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -17,7 +16,7 @@ from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
 from mlx_serve_gateway.http.model_choice import ModelChoice
-from mlx_serve_gateway.http.rerank import check_query
+from mlx_serve_gateway.http.rerank import RerankUsage, check_query
 from mlx_serve_gateway.services import Services
 
 OneOrMany = str | list[str]
@@ -46,7 +45,7 @@ class ScoreAnswer(msgspec.Struct, kw_only=True):
     created: int
     model: str
     data: list[Score]
-    usage: dict[str, Any]
+    usage: RerankUsage
 
 
 _decoder = msgspec.json.Decoder(ScoreRequest)
@@ -82,7 +81,7 @@ class ScoreApi:
             created=int(datetime.now(UTC).timestamp()),
             model=model.name,
             data=[Score(index, score) for index, score in enumerate(scores)],
-            usage={"prompt_tokens": tokens, "total_tokens": tokens},
+            usage=RerankUsage(tokens, tokens),
         )
         truncated = sum(call.truncated for call in calls)
         compute_s = max(call.compute_s for call in calls)

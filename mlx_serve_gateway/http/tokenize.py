@@ -18,6 +18,17 @@ from mlx_serve_gateway.http.conversation_tokens import ConversationTokensApi
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.embedding_input import check_count, check_ids
 from mlx_serve_gateway.http.model_choice import ModelChoice
+from mlx_serve_gateway.http.token_answers import (
+    DetokenizeAnswer,
+    DetokenizedInput,
+    DetokenizedText,
+    LlamaCppToken,
+    LlamaCppTokens,
+    TeiToken,
+    TokenizeAnswer,
+    TokenizedInput,
+    VllmTokens,
+)
 from mlx_serve_gateway.services import Services
 
 # Tokenizers take hundreds of times a text's size in memory while they work.
@@ -47,27 +58,6 @@ class DetokenizeRequest(msgspec.Struct, kw_only=True):
     token_ids: list[int | list[int]] | None = None
     ids: list[int | list[int]] | None = None
     skip_special_tokens: bool | None = None
-
-
-class TokenizedInput(msgspec.Struct):
-    index: int
-    tokens: int
-    token_ids: list[int]
-
-
-class TokenizeAnswer(msgspec.Struct):
-    data: list[TokenizedInput]
-    model: str
-
-
-class DetokenizedInput(msgspec.Struct):
-    index: int
-    text: str
-
-
-class DetokenizeAnswer(msgspec.Struct):
-    data: list[DetokenizedInput]
-    model: str
 
 
 _tokenize = msgspec.json.Decoder(TokenizeRequest)
@@ -109,7 +99,8 @@ class TokenizeApi:
         if len(lists) > 1:
             raise _invalid("tokens", "is one list of ids here; /v1/detokenize takes several")
         _, call = await self._detokenized(request, body, lists)
-        return json_response({"prompt": call.texts[0], "content": call.texts[0]})
+        (text,) = call.texts
+        return json_response(DetokenizedText(prompt=text, content=text))
 
     async def decode(self, request: Request) -> Response:
         """For TEI's /decode, which leaves special tokens out unless told otherwise."""
@@ -135,12 +126,12 @@ class TokenizeApi:
         )
         model = await self._computed(request, body.model, call)
         strings = [piece.token for piece in call.pieces[0]] if body.return_token_strs else None
-        answer = {
-            "count": len(call.tokens[0]),
-            "max_model_len": model.manifest.max_tokens,
-            "tokens": call.tokens[0],
-            "token_strs": strings,
-        }
+        answer = VllmTokens(
+            count=len(call.tokens[0]),
+            max_model_len=model.manifest.max_tokens,
+            tokens=call.tokens[0],
+            token_strs=strings,
+        )
         return json_response(answer)
 
     async def _llama_cpp(self, request: Request, body: TokenizeRequest, content: str) -> Response:
@@ -152,13 +143,13 @@ class TokenizeApi:
             pieces=bool(body.with_pieces),
         )
         await self._computed(request, body.model, call)
-        tokens: list[Any] = list(call.tokens[0])
-        if body.with_pieces:
-            pieces = call.pieces[0]
-            tokens = [
-                {"id": id, "piece": piece.text} for id, piece in zip(tokens, pieces, strict=True)
-            ]
-        return json_response({"tokens": tokens})
+        (tokens,) = call.tokens
+        if not body.with_pieces:
+            return json_response(LlamaCppTokens(tokens))
+        pieces = zip(tokens, call.pieces[0], strict=True)
+        return json_response(
+            LlamaCppTokens([LlamaCppToken(id, piece.text) for id, piece in pieces])
+        )
 
     async def _tei(
         self, request: Request, body: TokenizeRequest, inputs: str | list[str]
@@ -170,13 +161,13 @@ class TokenizeApi:
         await self._computed(request, body.model, call)
         answer = [
             [
-                {
-                    "id": id,
-                    "text": piece.text,
-                    "special": piece.special,
-                    "start": None if piece.special else piece.start,
-                    "stop": None if piece.special else piece.stop,
-                }
+                TeiToken(
+                    id=id,
+                    text=piece.text,
+                    special=piece.special,
+                    start=None if piece.special else piece.start,
+                    stop=None if piece.special else piece.stop,
+                )
                 for id, piece in zip(tokens, pieces, strict=True)
             ]
             for tokens, pieces in zip(call.tokens, call.pieces, strict=True)

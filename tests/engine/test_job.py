@@ -12,6 +12,7 @@ import pytest
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.events import JobEvent, decode_event
 from mlx_serve_common.models import read_manifest
+from tests.deaths import dying_at, points
 from tests.engine import tiny
 from tests.engine.models import load
 
@@ -106,38 +107,14 @@ def lines(job: subprocess.Popen[bytes]) -> Iterator[bytes]:
     return iter(job.stdout)
 
 
-_DYING = """
-import importlib, os, signal, sys
-
-from mlx_serve_worker import job
-
-holder, name, moment = sys.argv.pop(1).split(":")
-module, _, owner = holder.partition("/")
-target = importlib.import_module(module)
-target = getattr(target, owner) if owner else target
-original = getattr(target, name)
-
-def dying(*arguments, **options):
-    if moment == "after":
-        original(*arguments, **options)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-setattr(target, name, dying)
-job.main()
-"""
-
-_POINTS = [
-    f"{function}:{moment}"
-    for function in (
-        "mlx_serve_worker.installation:_copy_file",
-        "mlx_serve_worker.installation:try_out",
-        "mlx_serve_common.store:sync_tree",
-        "mlx_serve_common.store:exchange",
-        "pathlib/Path:rename",
-        "mlx_serve_common.store:sync",
-    )
-    for moment in ("before", "after")
-]
+_POINTS = points(
+    "mlx_serve_worker.installation:_copy_file",
+    "mlx_serve_worker.installation:try_out",
+    "mlx_serve_common.store:sync_tree",
+    "mlx_serve_common.store:exchange",
+    "pathlib/Path:rename",
+    "mlx_serve_common.store:sync",
+)
 
 
 @pytest.mark.parametrize("point", _POINTS)
@@ -148,9 +125,7 @@ def test_death_at_any_point_leaves_a_store_that_works(
     models = tmp_path / "models"
     if replacing:
         run(command(source, models))
-    dying = command(source, models, "--replace")
-    dying[1:4] = ["-c", _DYING, point]
-    code, _ = run(dying)
+    code, _ = run(dying_at(point, command(source, models, "--replace")))
     swaps = "exchange" in point
     assert code == -signal.SIGKILL or swaps != replacing
     if replacing or (models / "tiny").exists():

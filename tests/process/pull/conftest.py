@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from mlx_serve_common.errors import ServeError
@@ -14,11 +15,14 @@ from mlx_serve_common.events import JobEvent, decode_event
 from mlx_serve_common.models import Manifest, read_manifest
 from mlx_serve_common.store import Store
 from mlx_serve_worker.patience import Patience
-from mlx_serve_worker.pull import Wish, pull
+from mlx_serve_worker.pull import pull
+from mlx_serve_worker.pull_wish import Wish
 from tests.engine import safetensors_file, tiny
 from tests.engine.models import embed, load, prepare
 from tests.hub.repositories import HubRepository
 from tests.hub.server import Hub
+from tests.process.gateways import Gateway
+from tests.store import ModelStore
 
 ROOT = Path(__file__).parents[3]
 REPO = "org/tiny"
@@ -88,10 +92,15 @@ class Home:
         assert b"Traceback" not in done.stdout + done.stderr, done.stderr
         return checked(done.stdout, done.returncode)
 
+    def server(self, own_home: Path) -> Gateway:
+        """One that serves these models, and pulls into the same folder."""
+        hub = self.hub.environment() | {"HF_HOME": self.env["HF_HOME"]}
+        return Gateway(own_home, ModelStore(self.models), None, **hub)
+
     # --- what is there ---------------------------------------------------------------------------
 
     def installed(self) -> list[str]:
-        return sorted(path.name for path in self.models.iterdir() if path.name[0] != ".")
+        return sorted(path.name for path in self.models.glob("[!.]*/"))
 
     def kept(self) -> list[Path]:
         """The files of unfinished downloads."""
@@ -103,6 +112,16 @@ class Home:
     def staged(self) -> list[Path]:
         staging = self.models / ".staging"
         return [path for path in staging.iterdir() if path.is_dir()] if staging.exists() else []
+
+    def processes(self) -> list[psutil.Process]:
+        """Whoever works on this models folder."""
+        return [each for each in psutil.process_iter() if self._works_here(each)]
+
+    def _works_here(self, process: psutil.Process) -> bool:
+        try:
+            return any(str(self.models.parent) in part for part in process.cmdline())
+        except psutil.Error:
+            return False
 
     def assert_works(self, name: str = "tiny") -> None:
         backend = load(self.models / name)

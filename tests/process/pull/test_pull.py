@@ -154,7 +154,7 @@ def test_type_is_what_it_has_to_be(home: Home) -> None:
     [
         "tiny", "a/b/c", "../../etc", "..%2f", "a/../../b", "/abs", "C:\\x", "a\0b/c", "-rf/x", ".",
         "org/" + "x" * 300, "org/tiny@", "org/tiny@-x", "org/tiny@a..b", "org/a--b", "org//tiny",
-        "https://huggingface.co/org/tiny", "org/tiny\n", "org/ti ny", "", "@main",
+        "https://example.org/org/tiny", "org/tiny\n", "org/ti ny", "", "@main",
     ],
 )  # fmt: skip
 def test_what_is_no_repository(reference: str, home: Home) -> None:

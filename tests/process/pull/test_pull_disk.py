@@ -21,7 +21,7 @@ MEGABYTE = 10**6
 
 _UNWEIGHED = """
 from mlx_serve_worker import gathering, job
-gathering.refuse_without_room = lambda needed, free: None
+gathering.refuse_without_room = lambda *amounts: None
 raise SystemExit(job.main())
 """
 
@@ -47,14 +47,22 @@ def run_script(script: str, home: Home) -> list[JobEvent]:
 
 @pytest.fixture
 def volume(home: Home, large_files: dict[str, bytes]) -> Iterator[Path]:
-    """A models folder on a disk of 20 MB, and a model of 40."""
+    """A models folder on a disk of 20 MB with a small model in it, and another of 40 to pull."""
+    home.pull(name="neighbour")
+    roomy = home.models.rename(home.models.with_name("roomy"))
     home.hub.add(HubRepository(REPO, large_files))
+    home.hub.bytes_sent.clear()
     home.models.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(home.models)]
     if sys.platform != "linux" or os.getuid() != 0 or subprocess.run(command).returncode != 0:
         pytest.skip("only root may mount a small disk")
-    yield home.models
-    subprocess.run(["umount", str(home.models)], check=True)
+    shutil.copytree(roomy / "neighbour", home.models / "neighbour")
+    try:
+        yield home.models
+        assert home.installed() == ["neighbour"]
+        home.assert_works("neighbour")
+    finally:
+        subprocess.run(["umount", str(home.models)], check=True)
 
 
 def test_too_small_a_disk_is_seen_before(volume: Path, home: Home) -> None:

@@ -136,6 +136,10 @@ def test_no_weights_that_are_only_numbers(
     home.assert_nothing_left()
 
 
+def nested(depth: int, innermost: bytes) -> bytes:
+    return b'{"a":' * depth + innermost + b"}" * depth
+
+
 def changed(files: dict[str, bytes], name: str, **changes: Any) -> dict[str, bytes]:
     return files | {name: json.dumps(json.loads(files[name]) | changes).encode()}
 
@@ -175,7 +179,10 @@ def test_settings_are_read_before_the_weights_move(
         (WEIGHTS, (2**60).to_bytes(8, "little") + b"{}"),
         ("tokenizer.json", b"{}"),
         ("tokenizer.json", b"[" * 100_000),
+        ("tokenizer.json", b"[" * 10**7),
         ("config.json", b"{"),
+        ("config.json", b'\xef\xbb\xbf{"model_type": "bert"}'),
+        ("config.json", b'{"model_type": "bert", "layer_norm_eps": NaN}'),
         ("modules.json", b'[{"type": "x", "path": "../../etc"}]'),
         ("modules.json", b'{"a": 1}'),
         ("1_Pooling/config.json", b"[]"),
@@ -188,6 +195,37 @@ def test_content_that_is_no_model(
     assert home.refusal().code is ErrorCode.INVALID_MODEL
     assert home.installed() == []
     home.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_hidden_layers": 10**9},
+        {"hidden_size": 10**18},
+        {"num_attention_heads": 0},
+        {"hidden_act": "os.system"},
+        {"quantization": {"bits": 0, "group_size": 0}},
+    ],
+    ids=repr,
+)
+def test_settings_of_no_model(
+    settings: dict[str, Any], home: Home, tiny_files: dict[str, bytes]
+) -> None:
+    home.hub.add(HubRepository(REPO, changed(tiny_files, "config.json", **settings)))
+    assert home.refusal().code is ErrorCode.INVALID_MODEL
+    home.assert_nothing_left()
+
+
+@pytest.mark.parametrize("depth", [1, 300, 600])
+def test_code_is_found_however_deep_it_is_named(
+    depth: int, home: Home, tiny_files: dict[str, bytes]
+) -> None:
+    code = {"extra.json": nested(depth, b'{"auto_map":{"AutoModel":"evil.Evil"}}')}
+    home.hub.add(HubRepository(REPO, tiny_files | code))
+    assert home.refusal().code is ErrorCode.UNSAFE_MODEL
+    home.assert_nothing_left()
+    home.hub.add(HubRepository(REPO, tiny_files | {"extra.json": nested(depth, b"1")}))
+    home.pull()
 
 
 def test_index_that_names_what_is_not_there(home: Home, tiny_files: dict[str, bytes]) -> None:

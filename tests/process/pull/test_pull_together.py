@@ -2,8 +2,10 @@
 
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.events import JobEvent, decode_event
 from mlx_serve_gateway.registry import Registry
 from tests.hub.faults import Fault
+from tests.process.ollama.asking import Stream
 from tests.process.pull.conftest import REPO, WEIGHTS, Home, checked
 from tests.waiting import until
 
@@ -56,8 +59,8 @@ def start(home: Home) -> Iterator[Start]:
     """Starts a pull; none of them is left running."""
     started: list[Pulling] = []
 
-    def start(*more: str) -> Pulling:
-        started.append(Pulling(home.start(*more)))
+    def start(*more: str, program: "subprocess.Popen[bytes] | None" = None) -> Pulling:
+        started.append(Pulling(program or home.start(*more)))
         return started[-1]
 
     yield start
@@ -108,6 +111,39 @@ def test_six_pulls_fetch_the_bytes_once(home: Home, start: Start) -> None:
     assert [model.name for model in Registry(home.models, {}).models()] == ["tiny"]
     home.assert_works()
     home.assert_nothing_left()
+
+
+def test_commands_and_requests_share_one_download(
+    home: Home, start: Start, short_dir: Path
+) -> None:
+    """Four commands and two requests to a server, of which any may lead."""
+    go_on = threading.Event()
+    home.hub.faults[WEIGHTS] = Fault(stall_after=HALF, go_on=go_on)
+    with home.server(short_dir) as gateway:
+        commands = [start(program=_command(home, short_dir)) for _ in range(4)]
+        requests = [Stream(gateway, model=REPO) for _ in range(2)]
+        for request in requests:
+            while "digest" not in request.line():
+                pass
+        until(lambda: all(each.has_said("downloading") for each in commands), 30, "their progress")
+        go_on.set()
+        for request in requests:
+            assert request.rest()[-1] == {"status": "success"}
+        for command in commands:
+            assert command.end()[-1].model == "tiny"
+        assert len(gateway.embed("tiny", "a text").vectors()) == 1
+    assert home.hub.file_bytes() == sum(map(len, home.hub.repositories[REPO].content().values()))
+    home.assert_nothing_left()
+
+
+def _command(home: Home, server_home: Path) -> "subprocess.Popen[bytes]":
+    places = {"MLX_SERVE_HOME": str(server_home), "MLX_SERVE_MODELS_DIR": str(home.models)}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "mlx_serve_gateway.cli.main", "pull", REPO, "--json"],
+        env=home.env | places,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_pulls_at_the_very_same_time(home: Home, start: Start) -> None:

@@ -35,7 +35,7 @@ def test_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list") == 0
     out, err = capsys.readouterr()
     assert [line.split()[:-3] for line in out.splitlines()[1:]] == [
-        ["MiniLM", "embedding", "91", "MB", "float32", "384"],
+        ["MiniLM", "embedding", "91", "MB", "F32", "384"],
         ["한국어-4bit", "reranker", "0", "B", "4bit", "-"],
     ]
     assert out.splitlines()[0].split() == ["NAME", "TYPE", "SIZE", "QUANT", "DIMS", "MODIFIED"]

@@ -1,0 +1,124 @@
+"""Why an endpoint may refuse, and what a refusal looks like under its path."""
+
+from typing import Literal
+
+import msgspec
+
+from mlx_serve_common.errors import ErrorCode
+from mlx_serve_gateway.http.contract.endpoint import Endpoint
+from mlx_serve_gateway.http.errors import ErrorFamily
+from mlx_serve_gateway.http.guard import ANSWERED_WHILE_DRAINING
+
+_ALWAYS = frozenset(
+    {ErrorCode.HOST_NOT_ALLOWED, ErrorCode.ORIGIN_NOT_ALLOWED, ErrorCode.INTERNAL_ERROR}
+)
+_OF_A_BODY = frozenset(
+    {
+        ErrorCode.INVALID_JSON,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.REQUEST_TOO_LARGE,
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+    }
+)
+_OF_THE_OWNERS = frozenset({ErrorCode.CONTROL_PLANE_LOCAL_ONLY, ErrorCode.INVALID_ADMIN_KEY})
+
+# The groups that endpoints name.
+
+UNKNOWN_MODEL = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.MODEL_NOT_FOUND})
+HUB = frozenset(
+    {
+        ErrorCode.ACCESS_DENIED,
+        ErrorCode.INSUFFICIENT_STORAGE,
+        ErrorCode.INVALID_MODEL,
+        ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.PULL_IN_PROGRESS,
+        ErrorCode.UNSAFE_MODEL,
+        ErrorCode.UPSTREAM_ERROR,
+    }
+)
+LOADING = UNKNOWN_MODEL | {
+    ErrorCode.INFERENCE_TIMEOUT,
+    ErrorCode.INSUFFICIENT_MEMORY,
+    ErrorCode.INVALID_MODEL,
+    ErrorCode.MODEL_BUSY,
+    ErrorCode.MODEL_LOADING,
+    ErrorCode.MODEL_UNAVAILABLE,
+    ErrorCode.QUEUE_FULL,
+    ErrorCode.WORKER_CRASHED,
+}
+INFERENCE = (
+    LOADING
+    | HUB
+    | {
+        ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+        ErrorCode.EMPTY_INPUT,
+        ErrorCode.INFERENCE_FAILED,
+        ErrorCode.INVALID_MODEL_OUTPUT,
+        ErrorCode.MODEL_TYPE_MISMATCH,
+        ErrorCode.REQUEST_QUARANTINED,
+        ErrorCode.TOO_MANY_INPUTS,
+        ErrorCode.UNSUPPORTED_PARAMETER,
+    }
+)
+"""With the download of a model that is not installed."""
+STORE = frozenset(
+    {
+        ErrorCode.ACCESS_DENIED,
+        ErrorCode.INSUFFICIENT_STORAGE,
+        ErrorCode.INVALID_MODEL,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.MODEL_BUSY,
+        ErrorCode.MODEL_NOT_FOUND,
+    }
+)
+
+
+class OpenAIFacts(msgspec.Struct, kw_only=True):
+    message: str
+    type: str
+    param: str | None
+    code: ErrorCode
+
+
+class OpenAIError(msgspec.Struct, kw_only=True):
+    """`detail` is the message again, for Jina's clients."""
+
+    error: OpenAIFacts
+    detail: str
+
+
+class OllamaError(msgspec.Struct, kw_only=True):
+    """`error` is a text: Ollama's clients read nothing else."""
+
+    error: str
+    type: str
+    code: ErrorCode
+
+
+class AnthropicFacts(msgspec.Struct, kw_only=True):
+    type: str
+    message: str
+
+
+class AnthropicError(msgspec.Struct, kw_only=True):
+    type: Literal["error"]
+    error: AnthropicFacts
+
+
+ENVELOPES: dict[ErrorFamily, type[msgspec.Struct]] = {
+    "openai": OpenAIError,
+    "ollama": OllamaError,
+    "anthropic": AnthropicError,
+}
+
+
+def codes_of(endpoint: Endpoint) -> frozenset[ErrorCode]:
+    """All that the endpoint may answer in place of what was asked."""
+    codes = endpoint.refusals | _ALWAYS
+    if endpoint.paths[0] not in ANSWERED_WHILE_DRAINING:
+        codes |= {ErrorCode.SHUTTING_DOWN}
+    if endpoint.body is not None:
+        codes |= _OF_A_BODY
+    if endpoint.tier == "owner":
+        codes |= _OF_THE_OWNERS
+    return codes
