@@ -1,8 +1,8 @@
 """Logging: one record, one line, as text for people or JSON for machines.
 
 Invariants: whatever a message, an exception or a field holds, it stays on its line, cannot steer
-a terminal, and is bounded; writing a record never raises. The id of the request being served
-travels in ``request_id`` and needs no argument.
+a terminal, and is bounded; writing a record never raises. The ids of the request being served and
+of its trace travel in ``request_id`` and ``trace_id`` and need no argument.
 """
 
 import io
@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
+"""Of the trace that the request belongs to, where its client has said so."""
 
 MAX_MESSAGE = 4_000
 MAX_EXCEPTION = 16_000
@@ -70,6 +72,8 @@ class TextFormatter(logging.Formatter):
         current = _request_id(record)
         if current:
             parts.append(f"[{current}]")
+        if trace := trace_id.get():
+            parts.append(f"[trace {trace}]")
         folded = _exception(record)
         if folded:
             parts.append(f"| {folded}")
@@ -77,7 +81,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object per line: ts, level, logger, message, request_id, exception, extra fields."""
+    """One object per line: ts, level, logger, message, request_id, trace_id, exception, extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -90,6 +94,8 @@ class JsonFormatter(logging.Formatter):
         current = _request_id(record)
         if current:
             line["request_id"] = current
+        if trace := trace_id.get():
+            line["trace_id"] = trace
         folded = _exception(record)
         if folded:
             line["exception"] = folded

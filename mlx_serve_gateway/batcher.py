@@ -61,6 +61,12 @@ class Batcher:
         return self._queued_items + len(self._again) + len(self._alone)
 
     @property
+    def waiting_since(self) -> float | None:
+        """When the oldest request with an item here was made."""
+        again = (self._calls[id] for id in (*self._again, *self._alone) if id in self._calls)
+        return min((call.asked_at for call in (*self._queue, *again)), default=None)
+
+    @property
     def in_worker(self) -> int:
         return sum(len(ids) for ids in self._in_worker)
 

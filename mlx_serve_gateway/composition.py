@@ -70,7 +70,7 @@ async def composed(
         tell,
         metrics,
     )
-    metrics.registry.register(PoolMetrics(pool.statuses, lifecycle, spare))
+    metrics.registry.register(PoolMetrics(pool, lifecycle, spare))
     jobs = Jobs(partial(run_job, _job_host(sentinel, instance)), tell)
     downloads = Downloads(config, registry, jobs)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)

@@ -19,6 +19,8 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """It is being loaded for that reason now."""
     in_flight: int
     queued: int
+    queue_age_s: float
+    """Of the oldest request that waits; 0 if none does."""
     leases: int
     restarts: int
     idle_s: float
@@ -43,6 +45,7 @@ def lane_status(lane: Lane, now: float) -> LaneStatus:
         wanted=lane.is_wanted,
         in_flight=lane.batcher.in_worker,
         queued=lane.batcher.queued,
+        queue_age_s=now - (lane.batcher.waiting_since or now),
         leases=lane.leases,
         restarts=lane.restarts,
         idle_s=now - lane.last_used,

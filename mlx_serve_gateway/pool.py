@@ -146,5 +146,10 @@ class Pool:
         for lane in self._residents.lanes.values():
             lane.fail_all(error)
 
+    @property
+    def memory_budget(self) -> int:
+        """Bytes, for all models."""
+        return self._residents.settings.room.memory_bytes
+
     def statuses(self) -> list[LaneStatus]:
         return [lane_status(lane, self._now()) for _, lane in sorted(self._residents.lanes.items())]

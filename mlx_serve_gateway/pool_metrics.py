@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.lifecycle import Lifecycle
+from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.resident import resident_bytes
 from mlx_serve_gateway.spare import Spare
 
@@ -18,18 +19,22 @@ _LOADED = {"ready", "yielding"}
 class PoolMetrics(Collector):
     def __init__(
         self,
-        statuses: Callable[[], list[LaneStatus]],
+        pool: Pool,
         lifecycle: Lifecycle,
         spare: Spare,
     ) -> None:
-        self._statuses = statuses
+        self._pool = pool
         self._lifecycle = lifecycle
         self._spare = spare
 
     def collect(self) -> Iterable[Metric]:
-        lanes = self._statuses()
+        lanes = self._pool.statuses()
         yield from self._server(lanes)
         yield _per_model("queue_depth", "Inputs waiting here", lanes, lambda lane: lane.queued)
+        yield _per_model(
+            "queue_age_seconds", "Of the oldest request with an input waiting here", lanes,
+            lambda lane: lane.queue_age_s,
+        )  # fmt: skip
         yield _per_model("in_flight", "Inputs in the worker", lanes, lambda lane: lane.in_flight)
         yield _per_model(
             "last_success_age_seconds", "Since its last result", lanes,
@@ -56,6 +61,9 @@ class PoolMetrics(Collector):
         for model, resident in memory.items():
             per_model.add_metric([model], resident)
         yield per_model
+        yield GaugeMetricFamily(
+            "mlx_serve_memory_budget_bytes", "What all models may take", self._pool.memory_budget
+        )
         yield GaugeMetricFamily(
             "mlx_serve_requests_in_flight", "Requests being answered", self._lifecycle.in_flight
         )

@@ -48,6 +48,10 @@ def make_backend(path: Path, custom_models: Path | None = None) -> Backend:
 
 def _make_generator(path: Path, spec: LaunchSpec) -> Generator:
     manifest = _manifest(path)
+    if manifest.backend == "generator":
+        from mlx_serve_worker.backends.generator import GeneratorBackend
+
+        return GeneratorBackend(path, _folder(spec.custom_models), spec.generation)
     if manifest.backend == "fake" and _is_test():
         from mlx_serve_worker.backends.fake_generator import FakeGenerator
 

@@ -15,6 +15,9 @@ class Device(msgspec.Struct, frozen=True):
     name: str
     batch_tokens: int
     """Padded tokens of one forward pass; more only adds padding on a CPU, less starves a GPU."""
+    prefill_tokens: int
+    """Tokens of new prompts that are read between two steps of running answers: more delays these,
+    less reads the same in more passes."""
     cache_bytes: int
     """Buffers MLX may keep for reuse; its own default on Metal is all of the memory."""
     computes_half: bool
@@ -23,7 +26,7 @@ class Device(msgspec.Struct, frozen=True):
     """Whether ``mx.compile`` pays; on a CPU it starts a C++ compiler for every new kernel."""
 
 
-_CPU = Device("cpu", 1024, 32 * _MIB, computes_half=False, fuses=False)
+_CPU = Device("cpu", 1024, 1024, 32 * _MIB, computes_half=False, fuses=False)
 
 
 def configure() -> None:
@@ -40,4 +43,4 @@ def current() -> Device:
     if mx.default_device().type == mx.cpu:
         return _CPU
     name = "metal" if mx.metal.is_available() else "cuda"
-    return Device(name, 8192, 256 * _MIB, computes_half=True, fuses=True)
+    return Device(name, 8192, 2048, 256 * _MIB, computes_half=True, fuses=True)

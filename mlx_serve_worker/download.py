@@ -97,7 +97,7 @@ def fetch(source: Source, file: RemoteFile, folder: Folder, meter: Meter) -> Non
     target.parent.mkdir(exist_ok=True)
     with Part(folder.part(file), file) as part:
         part.recall(meter)
-        cached = source.hub.cached(source.listing.repo, file) if part.size == 0 else None
+        cached = source.hub.cache.blob(source.listing.repo, file) if part.size == 0 else None
         if cached is not None:
             _copy(cached, part, meter)
         if part.is_complete and not part.is_right:

@@ -36,12 +36,25 @@ class Folder(NamedTuple):
     def parts(self) -> Path:
         return self.path / "parts"
 
+    @property
+    def meant_for(self) -> str:
+        """The name of the model that it is to become."""
+        try:
+            return self._name.read_text()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    @property
+    def _name(self) -> Path:
+        return self.path / "name"
+
     def part(self, file: RemoteFile) -> Path:
         return self.parts / f"{file.digest.hex}.part"
 
-    def make(self) -> None:
+    def make(self, meant_for: str) -> None:
         for path in (self.files, self.parts):
             path.mkdir(parents=True, exist_ok=True)
+        self._name.write_text(meant_for)
 
     def held_bytes(self, file: RemoteFile) -> int:
         """How much of a file is here, be it right or not."""
@@ -51,7 +64,8 @@ class Folder(NamedTuple):
         shutil.rmtree(self.path, ignore_errors=True)
 
     def remove_if_empty(self) -> None:
-        if not any(path.is_file() and _size(path) for path in self.path.rglob("*")):
+        here = (path for of in (self.files, self.parts) for path in of.rglob("*"))
+        if not any(path.is_file() and _size(path) for path in here):
             self.remove()
 
 
@@ -59,13 +73,14 @@ def folder(models_dir: Path, key: str) -> Folder:
     return Folder(models_dir / _DOWNLOADS / key)
 
 
-def sweep(models_dir: Path, of_use: Callable[[str], bool]) -> None:
-    """Remove what nobody has come back to, or will: ``of_use`` is told the key of each."""
+def sweep(models_dir: Path, of_use: Callable[[Folder], bool]) -> None:
+    """Remove what nobody has come back to, or will."""
     for path in (models_dir / _DOWNLOADS).glob("*"):
-        if _age_s(path) > KEPT_S or not of_use(path.name):
+        unfinished = Folder(path)
+        if _age_s(path) > KEPT_S or not of_use(unfinished):
             with abandoned(models_dir, path.name) as is_abandoned:
-                if is_abandoned and (_age_s(path) > KEPT_S or not of_use(path.name)):
-                    Folder(path).remove()
+                if is_abandoned and (_age_s(path) > KEPT_S or not of_use(unfinished)):
+                    unfinished.remove()
 
 
 def _age_s(path: Path) -> float:

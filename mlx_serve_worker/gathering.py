@@ -7,6 +7,7 @@ been read from its settings.
 import shutil
 from collections.abc import Callable, Iterable
 
+from mlx_serve_common.conversion import Conversion
 from mlx_serve_worker.download import Source, fetch
 from mlx_serve_worker.downloads import Folder
 from mlx_serve_worker.listing import RemoteFile
@@ -25,17 +26,19 @@ from mlx_serve_worker.repository import Repository
 
 
 class Gathering:
-    def __init__(self, source: Source, folder: Folder, meter: Meter) -> None:
+    def __init__(
+        self, source: Source, folder: Folder, meter: Meter, conversion: Conversion | None
+    ) -> None:
         self._source = source
         self._listing = source.listing
         self._folder = folder
         self._meter = meter
+        self._conversion = conversion
         self._fetched: set[str] = set()
 
     def gather(self, appraise: Callable[[], None]) -> None:
         """``appraise`` raises when everything but the weights is there, and they are not needed."""
         self._weigh(plan(self._listing))
-        self._folder.make()
         if (modules := self._listing.files.get(MODULES_FILE)) is not None:
             self._fetch([modules])
         layout = read_layout(self._repository().json_list(MODULES_FILE))
@@ -53,7 +56,9 @@ class Gathering:
         self._meter.expect(chosen.total_bytes)
         held = sum(self._folder.held_bytes(file) for file in chosen.files)
         free = shutil.disk_usage(self._folder.models_dir).free
-        refuse_without_room(chosen.total_bytes - held, free)
+        weights = sum(file.size for file in chosen.weights)
+        made = 0 if self._conversion is None else self._conversion.made_bytes(weights)
+        refuse_without_room(chosen.total_bytes - held, free, made)
 
     def _fetch(self, files: Iterable[RemoteFile]) -> None:
         for file in files:

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from mlx_serve_common import VERSION
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker.hub_cache import HubCache
 from mlx_serve_worker.listing import (
     MAX_LISTING_BYTES,
     Listing,
@@ -22,7 +23,7 @@ from mlx_serve_worker.listing import (
     not_of_the_hub,
     read_listing,
 )
-from mlx_serve_worker.patience import Attempts, Patience, Trouble, WrongAnswer
+from mlx_serve_worker.patience import Attempts, Patience, Trouble, Unreachable, WrongAnswer
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -45,15 +46,12 @@ class Hub:
         from huggingface_hub import constants
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-        if constants.is_offline_mode():
-            raise ServeError(
-                ErrorCode.UPSTREAM_ERROR, "HF_HUB_OFFLINE is set, so nothing can be downloaded"
-            )
         # Each request at INFO, with addresses that are signed: as good as a password for a while.
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._patience = patience
         self._endpoint = constants.ENDPOINT
-        self._cache = Path(constants.HF_HUB_CACHE)
+        self._is_offline = constants.is_offline_mode()
+        self.cache = HubCache(Path(constants.HF_HUB_CACHE))
         self._headers = {
             **build_hf_headers(library_name="mlx-serve", library_version=VERSION),
             # What is counted and continued is the file itself.
@@ -62,7 +60,20 @@ class Hub:
         self._timeout = httpx2.Timeout(patience.read_s, connect=patience.connect_s)
 
     def listing(self, repo: str, revision: str | None) -> Listing:
-        """What ``repo`` holds at ``revision``, or as it is now."""
+        """What ``repo`` holds at ``revision``, or now; as it was, if the hub cannot be asked."""
+        if self._is_offline:
+            cached = self.cache.listing(repo, revision)
+            if cached is None:
+                raise _offline(f"its cache does not have all of {repo}")
+            return cached
+        try:
+            return self._listing(repo, revision)
+        except Unreachable:
+            if (cached := self.cache.listing(repo, revision)) is None:
+                raise
+            return cached
+
+    def _listing(self, repo: str, revision: str | None) -> Listing:
         url = f"{self._endpoint}/api/models/{repo}"
         if revision is not None:
             url += f"/revision/{quote(revision, safe='')}"
@@ -78,19 +89,15 @@ class Hub:
 
     @contextlib.contextmanager
     def content(self, listing: Listing, file: RemoteFile, offset: int) -> Iterator[Content]:
+        if self._is_offline:
+            raise _offline(
+                f"its cache does not have {file.name!r} of {listing.repo} as it should be"
+            )
         url = f"{self._endpoint}/{listing.repo}/resolve/{listing.commit}/{quote(file.name)}"
         headers = {"range": f"bytes={offset}-"} if offset else {}
         with self._answer(url, listing.repo, listing.commit, headers) as response:
             begin = _begin(response, file, offset)
             yield Content(begin, response.iter_raw())
-
-    def cached(self, repo: str, file: RemoteFile) -> Path | None:
-        """Where the hub's own cache should have the file; what is there may be anything."""
-        from huggingface_hub.file_download import repo_folder_name
-
-        folder = self._cache / repo_folder_name(repo_id=repo, repo_type="model")
-        path = folder / "blobs" / file.digest.hex
-        return path if path.is_file() else None
 
     @contextlib.contextmanager
     def _answer(
@@ -108,6 +115,11 @@ class Hub:
                 is_ours = _host(str(response.url)) == _host(self._endpoint)
                 raise _refusal(response, repo, revision, is_of_hub=is_ours)
             yield response
+
+
+def _offline(why: str) -> ServeError:
+    message = f"HF_HUB_OFFLINE is set, so that the hub cannot be asked, and {why}"
+    return ServeError(ErrorCode.UPSTREAM_ERROR, message)
 
 
 def _host(url: str) -> str:

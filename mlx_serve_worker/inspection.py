@@ -5,7 +5,6 @@ refused with the reason; every choice is in ``decided`` with the file or the rul
 """
 
 import datetime
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from mlx_serve_common.models import Manifest, ModelKind
 from mlx_serve_worker import architectures, weights
 from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.assembly import assemble
+from mlx_serve_worker.chat_inspection import appraise_chat, read_chat
 from mlx_serve_worker.families import card_prompts, family
 from mlx_serve_worker.kinds import class_name, decide_kind
 from mlx_serve_worker.longest_input import longest_input
@@ -46,7 +46,6 @@ _OPTIONAL_FILES = (
     "merges.txt",
 )
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -69,9 +68,9 @@ class Origin(NamedTuple):
     """The folder is nobody else's: its files may be shared instead of copied."""
 
 
-def appraise(root: Path, origin: Origin) -> None:
-    """Refuse what is unfit already by what its settings say, before the weights are there."""
-    _Inspector(Repository(root), origin).appraise()
+def appraise(root: Path, origin: Origin) -> dict[str, Any]:
+    """The model's settings; refused if they say already, without the weights, that it is unfit."""
+    return _Inspector(Repository(root), origin).appraise()
 
 
 def inspect(root: Path, origin: Origin) -> Inspection:
@@ -85,13 +84,16 @@ class _Inspector:
         self._decided: dict[str, str] = {}
         self._folder = transformer_folder(repository) if repository.has(MODULES_FILE) else ""
 
-    def appraise(self) -> None:
+    def appraise(self) -> dict[str, Any]:
         config = self._repository.json(self._path(_CONFIG))
         if config is None:
             raise unfit(f"there is no {self._path(_CONFIG)}")
         kind, architecture = self._identify(config)
-        if kind is not ModelKind.RERANKER:
+        if kind is ModelKind.CHAT:
+            appraise_chat(self._repository, config, self._origin.custom_models, self._decided)
+        elif kind is not ModelKind.RERANKER:
             self._code(architecture, config)
+        return config
 
     def inspect(self) -> Inspection:
         repository = self._repository
@@ -102,6 +104,8 @@ class _Inspector:
         kind, architecture = self._identify(config)
         if kind is ModelKind.RERANKER:
             return self._reranker(config, architecture)
+        if kind is ModelKind.CHAT:
+            return self._chat(config, architecture)
         code = self._code(architecture, config)
         assembled = assemble(code.code, config, self._weight_files())
         encoder = assembled.encoder
@@ -156,6 +160,27 @@ class _Inspector:
         )
         return Inspection(manifest, self._files(found.files, settings_file))
 
+    def _chat(self, config: dict[str, Any], architecture: str) -> Inspection:
+        found = read_chat(
+            self._repository,
+            config,
+            self._weight_files(),
+            self._origin.custom_models,
+            self._decided,
+        )
+        self._note_unused(found.assembled.located)
+        manifest = self._manifest(
+            ModelKind.CHAT,
+            architecture,
+            found.assembled.located,
+            implementation=found.code.implementation,
+            quantization=found.assembled.quantization,
+            backend="generator",
+            max_tokens=found.max_tokens,
+            chat=found.facts,
+        )
+        return Inspection(manifest, self._files(found.files, ""))
+
     def _code(self, architecture: str, config: dict[str, Any]) -> architectures.Found:
         found = architectures.choose(architecture, self._origin.custom_models)
         if found.decided_by:
@@ -180,7 +205,7 @@ class _Inspector:
             revision=self._origin.revision,
             **read_tokenizer_class(self._repository, self._folder, architecture, self._decided),
             transformer_folder=self._folder,
-            dtype=_dtype(located),
+            dtype=located.dtype,
             decided=self._decided,
             **own,
         )
@@ -201,8 +226,6 @@ class _Inspector:
         found, reason = decide_kind(
             self._repository, self._folder, config, names, self._origin.kind
         )
-        if found is ModelKind.CHAT:
-            raise unfit(f"models of type {found} cannot be served by this version ({reason})")
         self._decided["kind"] = reason
         return found
 
@@ -249,9 +272,3 @@ class _Inspector:
             *of_modules,
         ]
         return sorted({name for name in candidates if name and repository.has(name)})
-
-
-def _dtype(located: weights.Located) -> str:
-    # Quantized values are packed into integers; what is left tells what is computed in.
-    plain = [tensor for tensor in located.tensors.values() if tensor.dtype in _DTYPES]
-    return _DTYPES[max(plain, key=lambda tensor: math.prod(tensor.shape)).dtype]

@@ -1,7 +1,8 @@
-"""A folder of model files into the store: copied, verified, tried, published.
+"""A folder of model files into the store: copied, verified, tried, perhaps converted, published.
 
 Invariants: only files that the manifest needs are copied, and what was copied is what is checked;
-a model that cannot be loaded here, or that fails its trial, is never published.
+a model that cannot be loaded here, or that fails its trial, is never published; of one that is
+converted, only the result is.
 """
 
 import errno
@@ -15,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from mlx_serve_common.conversion import Conversion
 from mlx_serve_common.events import JobEvent
 from mlx_serve_common.models import (
     MANIFEST_FILE,
@@ -26,6 +28,7 @@ from mlx_serve_common.models import (
 from mlx_serve_common.names import check_name
 from mlx_serve_common.store import Store, name_taken
 from mlx_serve_worker import weights
+from mlx_serve_worker.converting import convert
 from mlx_serve_worker.inspection import Origin, inspect
 from mlx_serve_worker.repository import MAX_FILES, MAX_JSON_BYTES, MAX_REPOSITORY_BYTES, unfit
 from mlx_serve_worker.tokenizer_file import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
@@ -40,7 +43,12 @@ _SPARE_BYTES = 64 * 1024**2
 
 
 def install(
-    source: Path, store: Store, origin: Origin, if_installed: IfInstalled, report: Report
+    source: Path,
+    store: Store,
+    origin: Origin,
+    if_installed: IfInstalled,
+    report: Report,
+    conversion: Conversion | None = None,
 ) -> Manifest:
     """The manifest of the model that is installed in the end."""
     name = check_name(origin.name)
@@ -53,25 +61,30 @@ def install(
     with store.locked(name, on_wait):
         store.refuse_other_spelling(name)
         if if_installed != "replace" and (installed := store.installed(name)) is not None:
-            return _kept(installed, origin, if_installed)
+            return _kept(installed, origin, if_installed, conversion)
+        original = origin._replace(name=_name_before(origin, conversion))
         # Once before copying, so that an unfit folder costs nothing.
-        files = inspect(source, origin).files
+        files = inspect(source, original).files
         with store.staging() as staged:
-            take = _share if origin.is_given_away else _copy
-            records = take(source, staged, files, report)
-            report(JobEvent(status="verifying", detail="loading the model"))
-            manifest = _complete(inspect(staged, origin).manifest, records)
-            (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
-            manifest = msgspec.structs.replace(
-                manifest, verified=try_out(staged, origin.custom_models)
-            )
-            (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
+            if conversion is None:
+                manifest = _stage(source, staged, original, files, report)
+            else:
+                with store.staging() as unconverted:
+                    _stage(source, unconverted, original, files, report)
+                    manifest = convert(
+                        unconverted, staged, name, conversion, origin.custom_models, report
+                    )
             report(JobEvent(status="verifying", detail="writing to disk"))
             store.publish(staged, name, replace=if_installed == "replace")
     return manifest
 
 
-def _kept(installed: InstalledModel, origin: Origin, if_installed: IfInstalled) -> Manifest:
+def _kept(
+    installed: InstalledModel,
+    origin: Origin,
+    if_installed: IfInstalled,
+    conversion: Conversion | None,
+) -> Manifest:
     manifest = installed.manifest
     from_elsewhere = None not in (origin.source, manifest.source) and (
         origin.source != manifest.source
@@ -80,6 +93,30 @@ def _kept(installed: InstalledModel, origin: Origin, if_installed: IfInstalled) 
         raise name_taken(origin.name, f"comes from {manifest.source}")
     if if_installed == "refuse":
         raise name_taken(origin.name)
+    if manifest.conversion != conversion:
+        raise name_taken(origin.name, "is converted in another way, or not at all")
+    return manifest
+
+
+def _name_before(origin: Origin, conversion: Conversion | None) -> str:
+    """What the model is called as it comes; its name here is that of what becomes of it."""
+    if conversion is None or origin.source is None:
+        return origin.name
+    return origin.source.rpartition("/")[2]
+
+
+def _stage(
+    source: Path, staged: Path, origin: Origin, files: list[str], report: Report
+) -> Manifest:
+    """Have the model in the folder ``staged``, as it comes, and found to work."""
+    take = _share if origin.is_given_away else _copy
+    records = take(source, staged, files, report)
+    report(JobEvent(status="verifying", detail="loading the model"))
+    manifest = _complete(inspect(staged, origin).manifest, records)
+    (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
+    verified = try_out(staged, origin.custom_models)
+    manifest = msgspec.structs.replace(manifest, verified=verified)
+    (staged / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
     return manifest
 
 

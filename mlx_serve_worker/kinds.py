@@ -26,7 +26,10 @@ def decide_kind(
     wanted: ModelKind | None,
 ) -> tuple[ModelKind, str]:
     """The kind and what makes the model one; refused if the person said something else."""
-    found, reason = _stated(repository, config)
+    stated, reason = _stated(repository, config)
+    found = stated or ModelKind.EMBEDDING
+    if stated is None and wanted is ModelKind.CHAT:
+        found, reason = wanted, _GIVEN
     if found is ModelKind.CHAT and wanted is not ModelKind.CHAT:
         is_plain = class_name(config).endswith(_LANGUAGE_MODEL)
         if hint := judge_hint(repository, folder, names):
@@ -40,7 +43,8 @@ def decide_kind(
     return found, reason
 
 
-def _stated(repository: Repository, config: dict[str, Any]) -> tuple[ModelKind, str]:
+def _stated(repository: Repository, config: dict[str, Any]) -> tuple[ModelKind | None, str]:
+    """None for a class that says no more than that it is a model."""
     saved = (repository.json(PROMPTS_FILE) or {}).get("model_type")
     if saved is not None:
         kinds = {"SentenceTransformer": ModelKind.EMBEDDING, "CrossEncoder": ModelKind.RERANKER}
@@ -54,7 +58,7 @@ def _stated(repository: Repository, config: dict[str, Any]) -> tuple[ModelKind, 
         return ModelKind.RERANKER, f"config.json: {name}"
     if name.endswith((_LANGUAGE_MODEL, "LMHeadModel", "ForConditionalGeneration")):
         return ModelKind.CHAT, f"config.json: {name}"
-    return ModelKind.EMBEDDING, f"config.json: {name}" if name else "nothing says otherwise"
+    return None, f"config.json: {name}" if name else "nothing says otherwise"
 
 
 def class_name(config: dict[str, Any]) -> str:

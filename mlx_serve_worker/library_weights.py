@@ -6,12 +6,12 @@ another part that the files lack is not a number, so that nothing which depends 
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_serve_worker import weights
-from mlx_serve_worker.models.library import LibraryEncoder
 
 _TYPES = {
     "F32": mx.float32,
@@ -23,20 +23,32 @@ _TYPES = {
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
-def stored_names(encoder: LibraryEncoder, files: Iterable[Path]) -> list[str]:
-    return list(encoder.sanitize(_placeholders(files)))
+class Sanitizing(Protocol):
+    """Owns a model of a library."""
+
+    def parameters(self) -> Any: ...
+
+    def update(self, parameters: Any) -> Any: ...
+
+    def sanitize(self, stored: dict[str, mx.array]) -> dict[str, mx.array]: ...
+
+    def is_needed(self, name: str) -> bool: ...
 
 
-def locate(encoder: LibraryEncoder, files: Iterable[Path]) -> weights.Located:
+def stored_names(model: Sanitizing, files: Iterable[Path]) -> list[str]:
+    return list(model.sanitize(_placeholders(files)))
+
+
+def locate(model: Sanitizing, files: Iterable[Path]) -> weights.Located:
     """Find every parameter by headers alone."""
-    expected = dict(tree_flatten(encoder.parameters()))
-    found = encoder.sanitize(_placeholders(files))
+    expected = dict(tree_flatten(model.parameters()))
+    found = model.sanitize(_placeholders(files))
     tensors: dict[str, weights.Tensor] = {}
     for name, value in found.items():
         if name in expected:
             tensors[name] = weights.Tensor(Path(), name, _NAMES.get(value.dtype, ""), value.shape)
             weights.check_fit(tensors[name], expected[name])
-    missing = [name for name in expected if name not in tensors and encoder.is_needed(name)]
+    missing = [name for name in expected if name not in tensors and model.is_needed(name)]
     weights.refuse_missing(missing, len(expected))
     unknown = [name for name in found if name not in expected]
     for name in unknown:
@@ -44,17 +56,17 @@ def locate(encoder: LibraryEncoder, files: Iterable[Path]) -> weights.Located:
     return weights.Located(tensors, unknown)
 
 
-def fill(encoder: LibraryEncoder, files: Iterable[Path], *, keep_half: bool) -> None:
-    expected = dict(tree_flatten(encoder.parameters()))
+def fill(model: Sanitizing, files: Iterable[Path], *, keep_half: bool) -> None:
+    expected = dict(tree_flatten(model.parameters()))
     stored = {name: value for path in files for name, value in weights.open_file(path).items()}
-    found = encoder.sanitize(stored)
+    found = model.sanitize(stored)
     values = [
         (name, found[name] if name in found else mx.full(parameter.shape, mx.nan))
         for name, parameter in expected.items()
     ]
     if not keep_half:
         values = [(name, weights.widened(value)) for name, value in values]
-    encoder.update(tree_unflatten(values))
+    model.update(tree_unflatten(values))
     mx.eval([value for name, value in values if name in found])
 
 

@@ -20,9 +20,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # A drive, a stream of a file, or a device: what Windows makes of a name.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
 
-_Size = Annotated[int, msgspec.Meta(ge=0)]
-_Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-_GitHash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
+Size = Annotated[int, msgspec.Meta(ge=0)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+GitHash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
 
 
 class Digest(NamedTuple):
@@ -44,22 +44,24 @@ class Listing(NamedTuple):
     repo: str
     commit: str
     files: dict[str, RemoteFile]
+    is_of_cache: bool = False
+    """It is what was downloaded once, because nobody could be asked."""
 
 
 class _Lfs(msgspec.Struct):
-    sha256: _Sha256
-    size: _Size
+    sha256: Sha256
+    size: Size
 
 
 class _Sibling(msgspec.Struct, rename="camel"):
     rfilename: str
-    size: _Size | None = None
-    blob_id: _GitHash | None = None
+    size: Size | None = None
+    blob_id: GitHash | None = None
     lfs: _Lfs | None = None
 
 
 class _Repository(msgspec.Struct):
-    sha: _GitHash
+    sha: GitHash
     siblings: list[_Sibling]
     id: str = ""
 
@@ -77,7 +79,7 @@ def read_listing(data: bytes, repo: str) -> Listing:
         raise unsafe(f"{repo} has {len(found.siblings)} files; a model has {MAX_FILES} at most")
     files: dict[str, RemoteFile] = {}
     for sibling in found.siblings:
-        name = _checked(sibling.rfilename)
+        name = checked_name(sibling.rfilename)
         if name in files:
             raise unsafe(f"{repo} lists {name[:80]!r} twice")
         files[name] = _remote_file(name, sibling)
@@ -104,7 +106,8 @@ def _remote_file(name: str, sibling: _Sibling) -> RemoteFile:
     return RemoteFile(name, sibling.size, Digest("git", sibling.blob_id))
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
+    """``name`` if it is a safe one for a file in a repository."""
     parts = name.split("/")
     is_plain = (
         len(name.encode("utf-8", "surrogatepass")) <= _MAX_PATH_BYTES

@@ -29,6 +29,10 @@ class Trouble(Exception):
         self.is_unreachable = is_unreachable
 
 
+class Unreachable(ServeError):
+    """The hub could not be asked at all."""
+
+
 class WrongAnswer(Exception):
     """Something that cannot be the file, or the listing, that was asked for."""
 
@@ -94,6 +98,7 @@ class Attempts:
 
 
 def _given_up(trouble: Trouble, more: str = "") -> ServeError:
-    return ServeError(
+    kind = Unreachable if trouble.is_unreachable else ServeError
+    return kind(
         ErrorCode.UPSTREAM_ERROR, trouble.message + more, retry_after_s=trouble.retry_after_s
     )

@@ -96,13 +96,18 @@ def plan(listing: Listing, layout: Layout = _UNKNOWN, shards: Sequence[str] | No
     return chosen
 
 
-def refuse_without_room(needed_bytes: int, free_bytes: int) -> None:
-    """Some room has to be left: the system swaps to the same disk, and models are tried first."""
-    spare = max(_LEAST_SPARE_BYTES, min(needed_bytes, _MOST_SPARE_BYTES))
-    if needed_bytes and free_bytes < needed_bytes + spare:
+def refuse_without_room(missing_bytes: int, free_bytes: int, made_bytes: int = 0) -> None:
+    """Some room has to be left: the system swaps to the same disk, and models are tried first.
+
+    ``made_bytes`` are those of a model that is made of what comes.
+    """
+    needed = missing_bytes + made_bytes
+    spare = max(_LEAST_SPARE_BYTES, min(needed, _MOST_SPARE_BYTES))
+    if needed and free_bytes < needed + spare:
+        made = f" {_megabytes(made_bytes)} for what is made of it," if made_bytes else ""
         raise ServeError(
             ErrorCode.INSUFFICIENT_STORAGE,
-            f"no room for the model: {_megabytes(needed_bytes)} to download and"
+            f"no room for the model: {_megabytes(missing_bytes)} to download,{made} and"
             f" {_megabytes(spare)} to spare, {_megabytes(free_bytes)} are free",
         )
 

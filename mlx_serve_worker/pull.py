@@ -1,29 +1,20 @@
-"""A model from the hub into the store: resolved, weighed, downloaded, and then imported.
+"""A model from the hub into the store: resolved, weighed, downloaded, perhaps converted.
 
 Invariants: the files are the hub's, by their hashes, before anything reads them; a stranger's
 files are read by a process that has no secrets; what can be continued later is kept, and
-everything else is removed.
+everything else is removed; of a model that is converted only the result is installed.
 """
 
 import contextlib
 import errno
 import hashlib
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from functools import partial
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
-from mlx_serve_common.models import (
-    InstalledModel,
-    Manifest,
-    ManifestError,
-    ModelKind,
-    read_manifest,
-)
-from mlx_serve_common.names import check_name
-from mlx_serve_common.store import Store, name_taken
+from mlx_serve_common.models import InstalledModel, ManifestError, read_manifest
+from mlx_serve_common.store import Store
 from mlx_serve_worker import downloads
 from mlx_serve_worker.confined import run_confined
 from mlx_serve_worker.download import Source
@@ -33,11 +24,10 @@ from mlx_serve_worker.hub import Hub
 from mlx_serve_worker.listing import Listing
 from mlx_serve_worker.meter import Meter
 from mlx_serve_worker.patience import Patience
+from mlx_serve_worker.pull_wish import Wish, installed, original
 
 Report = Callable[[JobEvent], None]
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 # Of no use for a later attempt, or, on a full disk, in the way of everything else.
 _NOT_KEPT = {ErrorCode.INSUFFICIENT_STORAGE, ErrorCode.INVALID_MODEL, ErrorCode.UNSAFE_MODEL}
 _APPRAISAL_LIMIT_S = 120.0
@@ -46,51 +36,38 @@ _IMPORT_LIMIT_S = 900.0
 _IMPORT_BYTES_PER_S = 20e6
 
 
-class Wish(NamedTuple):
-    """What is asked for."""
-
-    repo: str
-    revision: str | None = None
-    name: str | None = None
-    kind: ModelKind | None = None
-    replace: bool = False
-    custom_models: Path | None = None
-
-    @classmethod
-    def of(cls, reference: str) -> Self:
-        """From ``ORG/NAME`` or ``ORG/NAME@REVISION``."""
-        repo, at, revision = reference.partition("@")
-        is_plain = _REPOSITORY.fullmatch(repo) and (not at or _REVISION.fullmatch(revision))
-        if not is_plain or any(odd in reference for odd in ("..", "--", "//")):
-            raise ServeError(
-                ErrorCode.INVALID_REQUEST,
-                f"{reference[:80]!r} is no repository of the hub; name it as ORG/NAME",
-                param="model",
-            )
-        return cls(repo, revision or None)
-
-    @property
-    def installed_name(self) -> str:
-        return check_name(self.name or self.repo.rpartition("/")[2])
-
-
 def pull(store: Store, wish: Wish, report: Report, patience: Patience) -> JobEvent:
     """The last event: of the model that is installed in the end."""
     report(JobEvent(status="resolving", detail=wish.repo))
     _sweep(store)
-    if (installed := _installed(store, wish)) is not None:
-        return installed
+    if (there := installed(store, wish)) is not None:
+        return there
+    if (source := original(store, wish)) is not None:
+        convert = partial(_convert, store, wish, source)
+        return _once(store, wish, source.manifest.revision, report, convert)
     hub = Hub(patience)
     listing = hub.listing(wish.repo, wish.revision)
-    work = _work(listing.repo, listing.commit)
-    terms = repr((wish.installed_name, wish.kind, wish.replace))
-    with Flight(store.models_dir, work, terms, report) as flight:
+    if listing.is_of_cache:
+        detail = f"{listing.repo} at {listing.commit[:12]}, as huggingface_hub's cache has it"
+        report(JobEvent(status="resolving", detail=detail))
+    get = partial(_get, store, wish, Source(hub, listing, patience))
+    return _once(store, wish, listing.commit, report, get)
+
+
+def _once(
+    store: Store,
+    wish: Wish,
+    commit: str | None,
+    report: Report,
+    do: Callable[[Flight], JobEvent],
+) -> JobEvent:
+    """Done by this process, or by another that is at it already."""
+    terms = repr((wish.installed_name, wish.kind, wish.conversion, wish.replace))
+    with Flight(store.models_dir, _work(wish.repo, commit), terms, report) as flight:
         if flight.success is not None:
             return flight.success
         try:
-            last = _installed(store, wish, listing.commit)
-            if last is None:
-                last = _Pull(store, wish, Source(hub, listing, patience), flight).run()
+            last = installed(store, wish, commit) or do(flight)
         except ServeError as error:
             flight.record(JobEvent(error=error.message, code=error.code))
             raise
@@ -98,7 +75,32 @@ def pull(store: Store, wish: Wish, report: Report, patience: Patience) -> JobEve
         return last
 
 
-class _Pull:
+def _get(store: Store, wish: Wish, source: Source, flight: Flight) -> JobEvent:
+    if (here := original(store, wish, source.listing.commit)) is not None:
+        return _convert(store, wish, here, flight)
+    return _Download(store, wish, source, flight).run()
+
+
+def _convert(store: Store, wish: Wish, source: InstalledModel, flight: Flight) -> JobEvent:
+    """Made of a model that is installed, and stays so."""
+    assert wish.conversion is not None
+    arguments = [
+        f"--models-dir={store.models_dir}",
+        f"--model={source.path.name}",
+        f"--name={wish.installed_name}",
+        *wish.conversion.arguments(),
+    ]
+    if wish.custom_models is not None:
+        arguments.append(f"--custom-models={wish.custom_models}")
+    return run_confined(
+        ["quantize", *arguments],
+        partial(_tell, flight, wish),
+        limit_s=_limit_s(source.manifest.size_bytes),
+        held=[flight.descriptor],
+    )
+
+
+class _Download:
     """By the process that leads."""
 
     def __init__(self, store: Store, wish: Wish, source: Source, flight: Flight) -> None:
@@ -130,10 +132,17 @@ class _Pull:
                 self._folder.remove()
 
     def _gather(self) -> None:
-        work = _work(self._listing.repo, self._listing.commit)
+        work = _work(self._wish.repo, self._listing.commit)
         digest = f"sha256:{hashlib.sha256(work.encode()).hexdigest()}"
         meter = Meter(self._flight.tell, digest)
-        Gathering(self._source, self._folder, meter).gather(self._appraise)
+        self._folder.make(self._wish.installed_name)
+        gathering = Gathering(self._source, self._folder, meter, self._wish.conversion)
+        try:
+            gathering.gather(self._appraise)
+        except ServeError as error:
+            if self._listing.is_of_cache and error.code is ErrorCode.INVALID_MODEL:
+                raise _incomplete(error) from None
+            raise
 
     def _appraise(self) -> None:
         run_confined(
@@ -151,15 +160,10 @@ class _Pull:
                 how,
                 *self._arguments(),
             ],
-            self._tell_of_import,
-            limit_s=_IMPORT_LIMIT_S + size / _IMPORT_BYTES_PER_S,
+            partial(_tell, self._flight, self._wish),
+            limit_s=_limit_s(size),
             held=[self._flight.descriptor],
         )
-
-    def _tell_of_import(self, event: JobEvent) -> None:
-        # It begins like every import, by saying which model this is.
-        if event != JobEvent(status="resolving", detail=self._wish.installed_name):
-            self._flight.tell(event)
 
     def _arguments(self) -> list[str]:
         wish = self._wish
@@ -173,6 +177,8 @@ class _Pull:
             arguments.append(f"--type={wish.kind}")
         if wish.custom_models is not None:
             arguments.append(f"--custom-models={wish.custom_models}")
+        if wish.conversion is not None:
+            arguments += wish.conversion.arguments()
         return arguments
 
     @property
@@ -180,59 +186,37 @@ class _Pull:
         return self._source.listing
 
 
-def _work(repo: str, commit: str) -> str:
+def _tell(flight: Flight, wish: Wish, event: JobEvent) -> None:
+    # It begins like every job, by saying which model this is.
+    if event != JobEvent(status="resolving", detail=wish.installed_name):
+        flight.tell(event)
+
+
+def _limit_s(size: int) -> float:
+    return _IMPORT_LIMIT_S + size / _IMPORT_BYTES_PER_S
+
+
+def _incomplete(error: ServeError) -> ServeError:
+    return ServeError(
+        ErrorCode.UPSTREAM_ERROR,
+        f"the hub cannot be asked, and what its cache has is not enough: {error.message}",
+    )
+
+
+def _work(repo: str, commit: str | None) -> str:
     return f"{repo.lower()}@{commit}"
 
 
 def _sweep(store: Store) -> None:
-    done = {
-        key_of(_work(manifest.source, manifest.revision))
-        for manifest in _manifests(store.models_dir)
-        if manifest.source is not None and manifest.revision is not None
-    }
     # Killed between publishing and cleaning up, a pull leaves what it has installed.
-    downloads.sweep(store.models_dir, lambda key: key not in done)
+    downloads.sweep(store.models_dir, lambda unfinished: not _is_installed(store, unfinished))
 
 
-def _manifests(models_dir: Path) -> Iterator[Manifest]:
-    for folder in models_dir.glob("[!.]*"):
-        with contextlib.suppress(ManifestError):
-            yield read_manifest(folder)
-
-
-def _installed(store: Store, wish: Wish, commit: str | None = None) -> JobEvent | None:
-    """That it is there already, if it is; an error if its name means something else."""
-    name = wish.installed_name
-    found = _found(store, wish, name)
-    if found is None:
-        store.refuse_other_spelling(name)
-        return None
-    manifest = found.manifest
-    if manifest.source is not None and manifest.source.casefold() != wish.repo.casefold():
-        raise name_taken(found.name, f"comes from {manifest.source}")
-    if wish.replace:
-        return None
-    if wish.kind not in (None, manifest.kind):
-        raise name_taken(found.name, f"is of type {manifest.kind}")
-    if wish.revision is None or manifest.revision in (wish.revision, commit):
-        detail = f"{found.name} is installed already"
-        return JobEvent(status="success", model=found.name, detail=detail)
-    if commit is None:
-        return None  # only the hub knows what the revision is
-    raise name_taken(found.name, f"is of revision {(manifest.revision or 'unknown')[:12]}")
-
-
-def _found(store: Store, wish: Wish, name: str) -> InstalledModel | None:
-    try:
-        if (found := store.installed(name)) is not None or wish.name is not None:
-            return found
-    except ServeError:
-        if wish.replace:  # a damaged one is what that is for
-            return None
-        raise
-    # The hub takes a repository's name in any case.
-    for other in store.names_like(name):
-        found = store.installed(other)
-        if found is not None and (found.manifest.source or "").casefold() == wish.repo.casefold():
-            return found
-    return None
+def _is_installed(store: Store, unfinished: downloads.Folder) -> bool:
+    if not unfinished.meant_for:
+        return False
+    with contextlib.suppress(ManifestError):
+        manifest = read_manifest(store.models_dir / unfinished.meant_for)
+        if manifest.source is not None:
+            return key_of(_work(manifest.source, manifest.revision)) == unfinished.path.name
+    return False

@@ -21,7 +21,8 @@ from mlx_serve_worker.quality_texts import QUERIES, TEXTS
 _BATCH = 16
 
 Answers = np.ndarray[Any, np.dtype[np.float64]]
-"""A vector for each text, or a logit for each query (rows) and its share of the texts."""
+"""A vector for each text, or a logit for each query (rows) and its share of the texts; what a chat
+model says, see ``chat_quality``."""
 
 OnProgress = Callable[[int, int], None]
 
@@ -29,6 +30,11 @@ OnProgress = Callable[[int, int], None]
 def answers(folder: Path, custom_models: Path | None, on_progress: OnProgress) -> Answers:
     """What the model in ``folder`` says to all texts; ``on_progress`` is told how far that is."""
     kind = read_manifest(folder).kind
+    if kind is ModelKind.CHAT:
+        # Here and below: the others need nothing of what it imports.
+        from mlx_serve_worker import chat_quality
+
+        return chat_quality.answers(folder, custom_models, on_progress)
     backend = make_backend(folder, custom_models)
     backend.load()
     probe = Probe(backend, kind)
@@ -62,6 +68,10 @@ def _inputs(probe: Probe, kind: ModelKind) -> list[Prepared]:
 def compare(kind: ModelKind, original: Answers, quantized: Answers) -> Quality:
     if kind is ModelKind.RERANKER:
         return _of_scores(original, quantized)
+    if kind is ModelKind.CHAT:
+        from mlx_serve_worker import chat_quality
+
+        return chat_quality.compare(original, quantized)
     return _of_vectors(original, quantized)
 
 
@@ -71,9 +81,9 @@ def _of_vectors(original: Answers, quantized: Answers) -> Quality:
     pairs = np.triu_indices(len(before), 1)
     return Quality(
         texts=len(before),
-        rank_correlation=_rounded(_spearman((before @ before.T)[pairs], (after @ after.T)[pairs])),
-        mean_cosine=_rounded(cosines.mean()),
-        min_cosine=_rounded(cosines.min()),
+        rank_correlation=rounded(_spearman((before @ before.T)[pairs], (after @ after.T)[pairs])),
+        mean_cosine=rounded(cosines.mean()),
+        min_cosine=rounded(cosines.min()),
     )
 
 
@@ -82,9 +92,9 @@ def _of_scores(original: Answers, quantized: Answers) -> Quality:
     by_query = [_spearman(*logits) for logits in zip(original, quantized, strict=True)]
     return Quality(
         texts=original.size,
-        rank_correlation=_rounded(np.mean(by_query)),
-        mean_score_diff=_rounded(diffs.mean()),
-        max_score_diff=_rounded(diffs.max()),
+        rank_correlation=rounded(np.mean(by_query)),
+        mean_score_diff=rounded(diffs.mean()),
+        max_score_diff=rounded(diffs.max()),
     )
 
 
@@ -112,5 +122,5 @@ def _centred_ranks(values: Answers) -> Answers:
     return np.asarray(ranks - ranks.mean())
 
 
-def _rounded(value: Any) -> float:
+def rounded(value: Any) -> float:
     return round(float(value), 6)

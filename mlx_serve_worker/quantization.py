@@ -7,31 +7,18 @@ format is read: the key ``quantization``, whatever a ``quantization_config`` bes
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import msgspec
 
+from mlx_serve_common.conversion import USUAL, Mode, Scheme
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker import device, weights
 
 _SCALES = ".scales"
 _KEYS = ("group_size", "bits", "mode")
-
-Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
-USUAL: dict[Mode, tuple[int, int]] = {
-    "affine": (64, 4),
-    "mxfp4": (32, 4),
-    "mxfp8": (32, 8),
-    "nvfp4": (16, 4),
-}
-
-
-class Scheme(msgspec.Struct, frozen=True):
-    group_size: Annotated[int, msgspec.Meta(ge=1, le=1024)]
-    bits: Annotated[int, msgspec.Meta(ge=1, le=16)]
-    mode: Mode
 
 
 class _Quantization(msgspec.Struct, frozen=True):
@@ -52,9 +39,17 @@ def quantize(
 
 
 def quantize_stored(
-    model: nn.Module, config: dict[str, Any], stored: Iterable[str], rename: weights.Rename
+    model: nn.Module,
+    config: dict[str, Any],
+    stored: Iterable[str],
+    rename: weights.Rename,
+    *,
+    is_widened: bool = True,
 ) -> dict[str, Any] | None:
-    """The same, where the names of the stored values are known already."""
+    """The same, where the names of the stored values are known already.
+
+    ``is_widened`` where what computes is to get float32 if it is slow at anything else.
+    """
     stated = _read(config)
     if stated is None:
         return None
@@ -68,13 +63,18 @@ def quantize_stored(
 
     try:
         nn.quantize(model, class_predicate=scheme_of)
-    except ValueError:
+    except (TypeError, ValueError):  # not every layer can be quantized in every mode
         raise _unfit("quantizes a layer in a way that MLX does not support") from None
-    if not device.current().computes_half:
+    if is_widened and not device.current().computes_half:
         _widen(model)
     facts = msgspec.structs.asdict(stated.general)
     is_mixed = any(scheme != stated.general for scheme in schemes.values())
     return {**facts, "mixed": True} if is_mixed else facts
+
+
+def refuse_foreign(config: dict[str, Any]) -> None:
+    """Weights that others than MLX have quantized cannot be read."""
+    _read(config)
 
 
 def rows(layer: Any, at: Sequence[int]) -> mx.array:

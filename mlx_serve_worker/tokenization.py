@@ -116,7 +116,7 @@ class TextTokenizer:
     def _fit_ids(
         self, prompt: _Prompt, ids: list[int], truncate: Truncate
     ) -> Prepared | ServeError:
-        if error := self._range_error(ids):
+        if error := self.range_error(ids):
             return error
         before, after = self._before, self._after
         around = len(before) + len(after)
@@ -168,7 +168,7 @@ class TextTokenizer:
             f"this model takes up to {self.max_tokens} tokens, but the input has {found}",
         )
 
-    def _range_error(self, ids: Sequence[int]) -> ServeError | None:
+    def range_error(self, ids: Sequence[int]) -> ServeError | None:
         for id in ids:
             if not 0 <= id < self._vocab_size:
                 return _refused(
@@ -198,7 +198,7 @@ class TextTokenizer:
         return Tokens(found.ids, _pieces(text, found) if part.pieces else [])
 
     def _text(self, ids: Sequence[int], skip_special: bool) -> str | ServeError:
-        if error := self._range_error(ids):
+        if error := self.range_error(ids):
             return error
         try:
             decode = self._tokenizer.decode

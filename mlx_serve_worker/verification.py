@@ -35,7 +35,7 @@ _TEXTS = (
     "Every good model counts its tokens before it reads them, and says so. " * 20,
 )
 # Of the largest number. Half precision on a GPU differs by up to a hundredth.
-_BATCH_TOLERANCE = 0.02
+BATCH_TOLERANCE = 0.02
 
 
 def try_out(folder: Path, custom_models: Path | None = None) -> Verified:
@@ -50,6 +50,11 @@ def try_out(folder: Path, custom_models: Path | None = None) -> Verified:
 
 def verify(folder: Path, custom_models: Path | None = None, *, brief: bool = False) -> Verified:
     manifest = read_manifest(folder)
+    if manifest.kind is ModelKind.CHAT:
+        # Here, because the others need nothing of what it imports.
+        from mlx_serve_worker.chat_verification import verify_chat
+
+        return verify_chat(folder, custom_models, _BRIEF_TEXTS if brief else _TEXTS)
     backend = make_backend(folder, custom_models)
     backend.load()
     probe = Probe(backend, manifest.kind)
@@ -61,7 +66,7 @@ def verify(folder: Path, custom_models: Path | None = None, *, brief: bool = Fal
     if len(pairs) < len(texts):
         problems.append("its output is not finite")
     worst = max((pair.diff for pair in pairs), default=None)
-    if worst is not None and worst > _BATCH_TOLERANCE * max(pair.largest for pair in pairs):
+    if worst is not None and worst > BATCH_TOLERANCE * max(pair.largest for pair in pairs):
         problems.append("a text has another result in a batch than alone")
     dimensions = _dimensions(manifest, pairs)
     if dimensions not in (None, manifest.dimensions):

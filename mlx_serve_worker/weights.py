@@ -15,6 +15,7 @@ import mlx.core as mx
 import msgspec
 from mlx.utils import tree_flatten, tree_unflatten
 
+from mlx_serve_common.conversion import ITEM_BYTES
 from mlx_serve_common.errors import ErrorCode, ServeError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -32,7 +33,7 @@ _ITEM_BYTES = {
     "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
-_COMPUTED = ("F32", "F16", "BF16")
+_COMPUTED = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # What MLX packs quantized values and their scales into.
 _PACKED = {mx.uint32: ("U32",), mx.uint8: ("U8",)}
 
@@ -148,6 +149,18 @@ class Located(msgspec.Struct, frozen=True):
     tensors: dict[str, Tensor]
     unknown: list[str]
 
+    @property
+    def dtype(self) -> str:
+        """What is computed in, by its usual name."""
+        # Quantized values are packed into integers; what is left tells what is computed in.
+        plain = [tensor for tensor in self.tensors.values() if tensor.dtype in _COMPUTED]
+        return _COMPUTED[max(plain, key=lambda tensor: math.prod(tensor.shape)).dtype]
+
+    @property
+    def item_bytes(self) -> int:
+        """Of one number that is computed in."""
+        return ITEM_BYTES[self.dtype]
+
 
 def locate(model: Parameterized, files: Iterable[Path], rename: Rename) -> Located:
     """Find every parameter of ``model`` in ``files``, by headers alone."""
@@ -177,7 +190,7 @@ def check_fit(tensor: Tensor, parameter: mx.array) -> None:
             f"{tensor.name[:80]!r} has the shape {list(tensor.shape)}, config.json says"
             f" {list(shape)}"
         )
-    if tensor.dtype not in _PACKED.get(parameter.dtype, _COMPUTED):
+    if tensor.dtype not in _PACKED.get(parameter.dtype, tuple(_COMPUTED)):
         raise _unfit(f"{tensor.name[:80]!r} is stored as {tensor.dtype}, which is not supported")
 
 

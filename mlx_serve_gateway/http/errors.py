@@ -5,12 +5,14 @@ carry our words only.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+
+ErrorFamily = Literal["openai", "ollama", "anthropic"]
 
 _CLIENT = "invalid_request_error"
 _SERVER = "server_error"
@@ -99,12 +101,20 @@ def error_response(
     return Response(body, status, headers, media_type="application/json")
 
 
+def error_family(path: str) -> ErrorFamily:
+    """Whose clients read errors under this path."""
+    if path.startswith("/v1/messages"):
+        return "anthropic"
+    return "ollama" if path.startswith("/api/") else "openai"
+
+
 def error_body(error: ServeError, path: str) -> dict[str, Any]:
     status, kind = TABLE[error.code]
-    if path.startswith("/v1/messages"):
+    family = error_family(path)
+    if family == "anthropic":
         told = {"type": _anthropic_type(status), "message": error.message}
         return {"type": "error", "error": told}
-    if path.startswith("/api/"):
+    if family == "ollama":
         # Ollama's clients need a string; the machine-readable part stands beside it.
         return {"error": error.message, "type": kind, "code": error.code}
     envelope = {

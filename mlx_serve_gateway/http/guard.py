@@ -11,14 +11,15 @@ from time import monotonic
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_serve_common.logs import request_id
+from mlx_serve_common.logs import request_id, trace_id
 from mlx_serve_gateway.http.errors import error_response
+from mlx_serve_gateway.http.trace_context import trace_id_of
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.refusals import shutting_down
 
 log = logging.getLogger(__name__)
 
-_ANSWERED_WHILE_DRAINING = {"/", "/health", "/health/detail", "/livez", "/readyz"}
+ANSWERED_WHILE_DRAINING = {"/", "/health", "/health/detail", "/livez", "/readyz"}
 _NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
 _LONGEST_ID = 128
 
@@ -38,7 +39,7 @@ class Guard:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         name = _clean(given) or f"req-{secrets.token_hex(8)}"
-        token = request_id.set(name)
+        token, trace = request_id.set(name), trace_id.set(trace_id_of(scope["headers"]))
         status = received = 0
         started = monotonic()
 
@@ -60,7 +61,7 @@ class Guard:
 
         self._lifecycle.enter()
         try:
-            if self._lifecycle.is_draining and scope["path"] not in _ANSWERED_WHILE_DRAINING:
+            if self._lifecycle.is_draining and scope["path"] not in ANSWERED_WHILE_DRAINING:
                 refusal = error_response(shutting_down(), scope["path"])
                 await refusal(scope, receive, send_with_id)
             else:
@@ -73,6 +74,7 @@ class Guard:
             level = logging.INFO if status >= 400 else logging.DEBUG
             log.log(level, "%s %s %d", scope["method"], scope["path"], status)
             request_id.reset(token)
+            trace_id.reset(trace)
 
 
 def _clean(given: bytes) -> str:

@@ -1,5 +1,7 @@
 """The shapes in which token ids and texts are answered: ours, vLLM's, llama.cpp's, TEI's."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -37,7 +39,7 @@ class LlamaCppToken(msgspec.Struct):
 
 
 class LlamaCppTokens(msgspec.Struct):
-    tokens: list[int] | list[LlamaCppToken]
+    tokens: Sequence[int | LlamaCppToken]
 
 
 class TeiToken(msgspec.Struct, kw_only=True):

@@ -8,9 +8,9 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def tensors(config: dict[str, Any], scale: float) -> Iterator[tuple[str, Array]]:
+def tensors(config: dict[str, Any], scale: float, seed: int = 30) -> Iterator[tuple[str, Array]]:
     # RandomState's numbers are promised never to change, unlike those of Generator.
-    random = np.random.RandomState(30)
+    random = np.random.RandomState(seed)
     width, inner = config["hidden_size"], config["intermediate_size"]
     heads = config["num_attention_heads"]
     groups = config.get("num_key_value_heads") or heads

@@ -110,7 +110,7 @@ def test_nothing_is_left_out_by_chance(source: Path, custom: Path) -> None:
 
 def test_documentation_shows_the_example() -> None:
     text = (nano.ROOT / "docs/custom-models.md").read_text()
-    for name in nano.PREFIXES:
+    for name in (*nano.PREFIXES, "nano_chat"):
         assert (nano.EXAMPLES / f"{name}.py").read_text() in text
 
 

@@ -264,7 +264,7 @@ def test_source_that_is_no_folder(tmp_path: Path) -> None:
     ("architectures", "message"),
     [
         (["BertForSequenceClassification"], "the weights lack"),
-        (["BertLMHeadModel"], "type chat cannot be served by this version"),
+        (["BertLMHeadModel"], "chat models of type 'bert' cannot be served"),
     ],
 )
 def test_type_is_guessed_and_contradiction_refused(
@@ -272,7 +272,7 @@ def test_type_is_guessed_and_contradiction_refused(
 ) -> None:
     folder = tiny.build(tiny.LAYOUTS["no-modules"], tmp_path)
     assert manifest(folder, kind=ModelKind.EMBEDDING).kind is ModelKind.EMBEDDING
-    assert "not of type chat" in refusal(folder, kind=ModelKind.CHAT)
+    assert "chat models of type 'bert'" in refusal(folder, kind=ModelKind.CHAT)
     change(folder / "config.json", architectures=architectures)
     assert message in refusal(folder)
     assert "not of type embedding" in refusal(folder, kind=ModelKind.EMBEDDING)

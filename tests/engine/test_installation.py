@@ -48,7 +48,7 @@ class Home(NamedTuple):
         return refused.value
 
     def installed(self) -> list[str]:
-        return sorted(path.name for path in self.models.iterdir() if path.name[0] != ".")
+        return sorted(path.name for path in self.models.glob("[!.]*/"))
 
     def staged(self) -> list[Path]:
         staging = self.models / ".staging"

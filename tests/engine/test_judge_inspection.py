@@ -61,7 +61,7 @@ def test_name_makes_a_language_model_a_reranker(judge: Path) -> None:
 
 
 def test_template_makes_a_language_model_a_reranker(judge: Path) -> None:
-    assert "chat" in refusal(judge)
+    assert found(judge).kind is ModelKind.CHAT
     change(judge / "tokenizer_config.json", chat_template=f"<|im_start|>system\n{SYSTEM}")
     assert found(judge).decided["kind"] == "the chat template of Qwen3-Reranker"
     change(judge / "tokenizer_config.json", chat_template=None)
@@ -78,8 +78,8 @@ def test_judge_is_no_embedder(judge: Path) -> None:
 
 
 def test_person_who_wants_to_chat_is_believed(judge: Path) -> None:
-    message = refusal(judge, name="Qwen3-Reranker-0.6B", kind=ModelKind.CHAT)
-    assert "models of type chat cannot be served" in message
+    manifest = found(judge, name="Qwen3-Reranker-0.6B", kind=ModelKind.CHAT)
+    assert (manifest.kind, manifest.head) == (ModelKind.CHAT, None)
 
 
 def test_longest_input_is_that_of_the_model_card(judge: Path) -> None:

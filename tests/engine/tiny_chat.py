@@ -7,15 +7,14 @@ generation defaults. They say nothing sensible, but always the same.
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from mlx_serve_common.models import Manifest
-from mlx_serve_common.store import Store
-from mlx_serve_worker.inspection import Origin
-from mlx_serve_worker.installation import install
 from tests.engine import byte_pairs, decoder_tensors, safetensors_file
+
+if TYPE_CHECKING:
+    from mlx_serve_common.models import Manifest
 
 Json = dict[str, Any]
 
@@ -77,8 +76,13 @@ def write_chat_repository(
 
 def install_chat_model(
     models_dir: Path, name: str, architecture: str = "qwen3", seed: int = 0, **overrides: Any
-) -> Manifest:
+) -> "Manifest":
     """Write such a model and import it into a store, as a job does."""
+    # Here, because golden values are made where there is no MLX.
+    from mlx_serve_common.store import Store
+    from mlx_serve_worker.inspection import Origin
+    from mlx_serve_worker.installation import install
+
     with tempfile.TemporaryDirectory() as made:
         source = write_chat_repository(Path(made), architecture, seed, **overrides)
         return install(source, Store(models_dir), Origin(name), "refuse", lambda event: None)

@@ -115,6 +115,7 @@ def _picture(seen: "Overview") -> "Group":
 
     problems = [Text(escape(f"problem: {problem}")) for problem in seen.problems]
     models = table(COLUMNS, [row(model) for model in seen.models], right=RIGHT)
+    models.collapse_padding = True  # names need the room
     return Group(Text(escape(headline(seen))), *problems, models)
 
 

@@ -13,11 +13,18 @@ from mlx_serve_common.chat import FinishReason
 from mlx_serve_gateway.http.chat_messages import ChatMessage
 from mlx_serve_gateway.http.chat_request import ChatRequest
 from mlx_serve_gateway.http.chat_tools import ChatTool
+from mlx_serve_gateway.http.completions import CompletionRequest
 
 
 class ChatBody(ChatRequest, kw_only=True):
     messages: list[ChatMessage]
     tools: list[ChatTool] | None = None
+
+
+class CompletionBody(CompletionRequest, kw_only=True):
+    """`prompt`: a text, texts, token ids, or lists of them; no mixture."""
+
+    prompt: str | list[str | int | list[int]]
 
 
 class PromptTokens(msgspec.Struct):

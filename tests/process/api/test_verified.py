@@ -55,8 +55,11 @@ def test_a_running_gateway_notices(gateway: Gateway) -> None:
     assert outcome["verified"]["prompts_ok"] is True
     assert card(gateway, "prompted")["verified"] == outcome["verified"]
     shown = msgspec.json.decode(command(gateway, "show", "prompted", "--json").stdout)
-    assert shown["verified"] == outcome["verified"]
-    assert shown["fingerprint"] == card(gateway, "prompted")["fingerprint"]
+    answered = gateway.ask("POST", "/api/show", b'{"model": "prompted"}').json
+    assert shown == answered
+    info = shown["model_info"]
+    assert info["mlx_serve.verified"] == outcome["verified"]
+    assert info["mlx_serve.fingerprint"] == card(gateway, "prompted")["fingerprint"]
 
 
 def test_a_damaged_model_fails_and_says_so(gateway: Gateway) -> None:

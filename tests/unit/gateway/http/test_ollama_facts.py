@@ -7,8 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlx_serve_common.models import FileRecord, InstalledModel, Manifest, ModelKind
+from mlx_serve_common.models import (
+    ChatFacts,
+    FileRecord,
+    GenerationDefaults,
+    InstalledModel,
+    Manifest,
+    ModelKind,
+)
 from mlx_serve_gateway.http import ollama_facts as facts
+from tests.unit.gateway.http.chat_models import ABLE, BARE, SIMPLE
 
 FILES = {"model.safetensors": FileRecord(10, "aa" * 32), "config.json": FileRecord(2, "bb" * 32)}
 
@@ -101,3 +109,50 @@ def test_details_have_every_key_and_no_null() -> None:
         "parent_model", "format", "family", "families", "parameter_size", "quantization_level",
     }  # fmt: skip
     assert None not in details.values()
+
+
+@pytest.mark.parametrize(
+    ("chat", "expected"),
+    [
+        (ABLE, ["completion", "tools", "thinking"]),
+        (msgspec.structs.replace(ABLE, tool_parser=None), ["completion", "thinking"]),
+        (SIMPLE, ["completion"]),
+        (BARE, ["completion"]),
+    ],
+)
+def test_what_a_chat_model_can_do(chat: ChatFacts, expected: list[str]) -> None:
+    assert facts.capabilities(manifest(kind=ModelKind.CHAT, chat=chat)) == expected
+
+
+def test_how_a_chat_model_wants_to_be_asked() -> None:
+    wanted = GenerationDefaults(temperature=0.6, top_k=20, repetition_penalty=1.05)
+    chat = msgspec.structs.replace(ABLE, defaults=wanted)
+    model = manifest(kind=ModelKind.CHAT, chat=chat)
+
+    lines = [line.split() for line in facts.parameters(model).splitlines()]
+    assert lines == [["temperature", "0.6"], ["top_k", "20"], ["repeat_penalty", "1.05"]]
+    assert facts.template(model) == ABLE.template
+    bare = manifest(kind=ModelKind.CHAT, chat=BARE)
+    assert (facts.template(bare), facts.parameters(bare)) == ("", "")
+
+
+def test_size_of_a_chat_model_is_known_although_it_is_quantized() -> None:
+    chat = msgspec.structs.replace(ABLE, parameters=8_190_735_360, width=4096)
+    quantization = {"bits": 4, "group_size": 64, "mode": "affine"}
+    model = manifest(
+        kind=ModelKind.CHAT,
+        architecture="qwen3",
+        chat=chat,
+        quantization=quantization,
+        max_tokens=9,
+    )
+
+    told = facts.details(model)
+    assert (told.family, told.parameter_size, told.quantization_level) == (
+        "qwen3",
+        "8.191B",
+        "4bit",
+    )
+    info = facts.model_info(InstalledModel(model, Path()))
+    assert info["general.parameter_count"] == 8_190_735_360
+    assert (info["qwen3.context_length"], info["qwen3.embedding_length"]) == (9, 4096)

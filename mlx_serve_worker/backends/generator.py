@@ -1,0 +1,111 @@
+"""Chat models on mlx-lm: prompts in, answers out token by token, many at the same time.
+
+Invariants: the manifest decides everything about the model, nothing is guessed from its files.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import mlx.core as mx
+
+from mlx_serve_common.chat import Conversation, Prompt, Sampling
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.launch import GenerationLimits
+from mlx_serve_common.wire import Detokenize, Tokenize, TokenizeConversation
+from mlx_serve_worker import device
+from mlx_serve_worker.backend import Step, Tokens
+from mlx_serve_worker.chat.answers import AnswerMaker
+from mlx_serve_worker.chat.batch import Batch
+from mlx_serve_worker.chat.loading import load
+from mlx_serve_worker.chat.prompt_cache import PromptCache
+from mlx_serve_worker.chat.room import Room, cost
+from mlx_serve_worker.chat.schedule import Schedule
+from mlx_serve_worker.chat.vocabulary import ChatVocabulary
+
+_MIB = 1024**2
+_USUAL = GenerationLimits(
+    max_sequences=16,
+    prefill_tokens=None,
+    cache_bytes=1024 * _MIB,
+    prompt_cache_bytes=512 * _MIB,
+)
+"""For whoever starts a worker by hand."""
+
+
+class GeneratorBackend:
+    """Owned by the compute thread: MLX arrays belong to the thread that made them."""
+
+    _words: ChatVocabulary
+    _answers: AnswerMaker
+    _schedule: Schedule
+
+    def __init__(
+        self,
+        model_path: Path,
+        custom_models: Path | None = None,
+        limits: GenerationLimits | None = None,
+    ) -> None:
+        self._path = model_path
+        self._custom_models = custom_models
+        self._limits = limits or _USUAL
+
+    @property
+    def device(self) -> str:
+        return device.current().name
+
+    def memory_bytes(self) -> int:
+        return mx.get_active_memory() + mx.get_cache_memory()
+
+    def load(self) -> None:
+        loaded = load(self._path, self._custom_models)
+        chat = loaded.manifest.chat
+        if chat is None:
+            message = "the manifest does not say how the model is talked to; install it again"
+            raise ServeError(ErrorCode.INVALID_MODEL, message)
+        self._words = ChatVocabulary(self._path, loaded.manifest, chat, loaded.model.vocab_size)
+        self._answers = AnswerMaker(loaded.model, self._words, chat)
+        limits = self._limits
+        self._schedule = Schedule(
+            Batch(
+                loaded.model,
+                ends=self._words.ends,
+                max_sequences=limits.max_sequences,
+                prefill_tokens=limits.prefill_tokens or device.current().prefill_tokens,
+            ),
+            Room(cost(loaded.sample), limits.cache_bytes),
+            PromptCache(min(limits.prompt_cache_bytes, limits.cache_bytes)),
+            make_cache=loaded.make_cache,
+            max_sequences=limits.max_sequences,
+        )
+
+    # --- texts and token ids ---------------------------------------------------------------------
+
+    def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
+        return self._words.texts.tokenize(part)
+
+    def detokenize(self, part: Detokenize) -> list[str | ServeError]:
+        return self._words.texts.detokenize(part)
+
+    def tokenize_conversation(self, part: TokenizeConversation) -> list[Tokens | ServeError]:
+        return [self._read(conversation) for conversation in part.conversations]
+
+    def _read(self, conversation: Conversation) -> Tokens | ServeError:
+        try:
+            return Tokens(self._answers.read(conversation), [])
+        except ServeError as error:
+            return error
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        return self._schedule.is_idle
+
+    def start(self, id: int, choice: int, prompt: Prompt, sampling: Sampling) -> None:
+        self._schedule.add(self._answers.make(id, choice, prompt, sampling))
+
+    def stop(self, ids: Collection[int]) -> None:
+        self._schedule.stop(ids)
+
+    def step(self) -> Step:
+        return self._schedule.step()

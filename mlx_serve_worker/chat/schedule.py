@@ -1,0 +1,146 @@
+"""Which answers run, and which wait for a place or for memory.
+
+Invariants: answers begin in the order in which they were asked for; memory is reserved before it is
+used, and what is kept of earlier prompts gives way to it; an answer whose length nobody has limited
+ends where the memory does; one that fails ends alone.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Any
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker.backend import Step
+from mlx_serve_worker.chat.answer import Answer
+from mlx_serve_worker.chat.batch import Batch, Left, Member, Token
+from mlx_serve_worker.chat.prompt_cache import PromptCache
+from mlx_serve_worker.chat.room import STEP, Room
+
+log = logging.getLogger(__name__)
+
+
+class Schedule:
+    def __init__(
+        self,
+        batch: Batch,
+        room: Room,
+        prompts: PromptCache,
+        *,
+        make_cache: Callable[[], list[Any]],
+        max_sequences: int,
+    ) -> None:
+        self._batch = batch
+        self._room = room
+        self._prompts = prompts
+        self._make_cache = make_cache
+        self._max_sequences = max_sequences
+        self._waiting: deque[Answer] = deque()
+        self._running: dict[int, Answer] = {}
+        """By their keys in the batch."""
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting and not self._running
+
+    def add(self, answer: Answer) -> None:
+        most = self._room.most_tokens
+        needed = len(answer.prompt) + (answer.max_tokens if answer.is_limited else 1)
+        if needed > most:
+            raise ServeError(
+                ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+                f"prompt and answer take up to {needed} tokens; the memory that is set aside for"
+                f" them holds {most}",
+                param="messages" if len(answer.prompt) >= most else "max_tokens",
+            )
+        self._waiting.append(answer)
+
+    def stop(self, ids: Collection[int]) -> None:
+        gone = set(ids)
+        self._waiting = deque(each for each in self._waiting if each.id not in gone)
+        self._leave([key for key, answer in self._running.items() if answer.id in gone], {})
+
+    def step(self) -> Step:
+        while self._waiting and self._begin(self._waiting[0]):
+            self._waiting.popleft()
+        step = Step([], [], [])
+        try:
+            read, tokens, left = self._batch.step()
+        except Exception:
+            self._give_up(step)
+            return step
+        step.read.extend((self._running[key].id, done, total) for key, done, total in read)
+        over = [token.key for token in tokens if self._hear(token, step)]
+        self._leave(over, left, lost={id for id, _ in step.failed})
+        return step
+
+    def _begin(self, answer: Answer) -> bool:
+        if len(self._running) >= self._max_sequences or not self._batch.can_read_more:
+            return False
+        length = len(answer.prompt) + answer.max_tokens
+        if not answer.is_limited:
+            length = min(length, len(answer.prompt) + STEP, self._room.most_tokens)
+        if not self._room.reserve(answer.id, length):
+            return False
+        known = self._prompts.find(answer.prompt)
+        self._make_room()
+        key = self._batch.add(
+            Member(
+                prompt=answer.prompt,
+                known=0 if known is None else known.tokens,
+                cache=self._make_cache() if known is None else known.cache,
+                max_tokens=answer.max_tokens,
+                sampler=answer.sampler,
+                processors=answer.processors,
+            )
+        )
+        answer.begin(0 if known is None else known.tokens)
+        self._running[key] = answer
+        return True
+
+    def _hear(self, token: Token, step: Step) -> bool:
+        """Whether this was the last of the answer."""
+        answer = self._running[token.key]
+        try:
+            delta = answer.hear(token, must_end=not self._has_room(answer))
+        except ServeError as error:
+            step.failed.append((answer.id, error))
+            return True
+        if delta is not None:
+            step.said.append((answer.id, delta))
+        return delta is not None and delta.finish is not None
+
+    def _has_room(self, answer: Answer) -> bool:
+        """For the token after the one that comes now: it is computed while that one is told."""
+        reserved = self._room.reserved(answer.id)
+        if answer.tokens + 2 <= reserved or answer.said_tokens + 1 >= answer.max_tokens:
+            return True
+        more = min(reserved + STEP, self._room.most_tokens)
+        if more == reserved or not self._room.reserve(answer.id, more):
+            return False
+        self._make_room()
+        return True
+
+    def _leave(self, keys: list[int], left: dict[int, Left], lost: Collection[int] = ()) -> None:
+        """``lost`` are those whose cache is good for nothing, by their ids."""
+        if others := [key for key in keys if key not in left]:
+            left = left | self._batch.remove(others)
+        for key in keys:
+            answer = self._running.pop(key)
+            self._room.release(answer.id)
+            if key in left and answer.id not in lost:
+                self._prompts.keep(left[key].tokens, left[key].cache)
+        self._make_room()
+
+    def _give_up(self, step: Step) -> None:
+        """A step has failed: nobody can say in which state the batch is."""
+        log.exception("a step over %d answers failed", len(self._running))
+        message = "the model failed while it was answering"
+        for answer in self._running.values():
+            self._room.release(answer.id)
+            step.failed.append((answer.id, ServeError(ErrorCode.INFERENCE_FAILED, message)))
+        self._running.clear()
+        self._batch.clear()
+
+    def _make_room(self) -> None:
+        self._prompts.shrink(self._room.capacity - self._room.used)

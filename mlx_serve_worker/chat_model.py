@@ -1,0 +1,43 @@
+"""A chat model and the files that hold its weights, brought together.
+
+Invariants: the same way is gone at install time and in a worker; everything that headers tell is
+checked before a value is read; it computes in the precision in which it is stored, as mlx-lm does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from mlx_serve_common.models import Manifest
+from mlx_serve_worker import chat_architectures, device, library_weights, weights
+from mlx_serve_worker.model_folder import read_checked_manifest, read_config
+from mlx_serve_worker.models.language_model import LanguageModel
+from mlx_serve_worker.quantization import quantize_stored
+
+
+class Assembled(NamedTuple):
+    """Everything but the values."""
+
+    model: LanguageModel
+    located: weights.Located
+    quantization: dict[str, Any] | None
+
+
+def assemble(module: ModuleType, config: dict[str, Any], files: Sequence[Path]) -> Assembled:
+    model = LanguageModel(module, config)
+    stored = library_weights.stored_names(model, files)
+    quantization = quantize_stored(model.model, config, stored, lambda name: name, is_widened=False)
+    return Assembled(model, library_weights.locate(model, files), quantization)
+
+
+def load_chat_model(folder: Path, custom_models: Path | None) -> tuple[LanguageModel, Manifest]:
+    """An installed model, ready to compute."""
+    device.configure()
+    manifest = read_checked_manifest(folder)
+    config = read_config(folder)
+    module = chat_architectures.installed(config, manifest.implementation, custom_models)
+    files = weights.weight_files(folder)
+    model = assemble(module, config, files).model
+    library_weights.fill(model, files, keep_half=True)
+    return model, manifest

@@ -1,0 +1,171 @@
+"""Answers that have to fit a JSON schema, from models that know no JSON."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from mlx_serve_common.chat import Sampling
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker.backends.generator import GeneratorBackend
+from mlx_serve_worker.chat.constraint import MAX_SCHEMA_BYTES, call_schema
+from tests.engine.chat.conversing import GREEDY, answer, answers, says
+from tests.engine.chat.json_values import fits, fitting
+
+pytestmark = pytest.mark.engine
+
+
+def an_object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [*properties],
+        "additionalProperties": False,
+    }
+
+
+NUMBER = {"type": "integer", "minimum": 0, "maximum": 99}
+WORD = {"type": "string", "maxLength": 6}
+SCHEMAS = [
+    an_object(city=WORD, people=NUMBER),
+    an_object(kind={"enum": ["cat", "dog", "고양이"]}, is_old={"type": "boolean"}),
+    an_object(parts={"type": "array", "items": NUMBER, "maxItems": 3}),
+    an_object(inner=an_object(code={"type": "string", "pattern": "^[A-Z]{2}[0-9]{2}$"})),
+    an_object(either={"anyOf": [{"type": "null"}, an_object(a=NUMBER)]}),
+]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "weather", "parameters": an_object(city=WORD)},
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": "add",
+            "parameters": {
+                **an_object(one={"$ref": "#/$defs/number"}, other={"$ref": "#/$defs/number"}),
+                "$defs": {"number": NUMBER},
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "stop"}},
+]
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama"])
+def test_every_answer_fits(
+    architecture: str, backend_of: Callable[[str], GeneratorBackend]
+) -> None:
+    backend = backend_of(architecture)
+    asked = {}
+    for at in range(50):
+        schema = json.dumps(SCHEMAS[at % len(SCHEMAS)])
+        asked[at] = (says("Hello"), Sampling(400, 1.0, seed=at, json_schema=schema))
+    for at, heard in answers(backend, asked).items():
+        assert heard.finish.reason == "stop", heard.text
+        assert fitting(heard.text, SCHEMAS[at % len(SCHEMAS)]), heard.text
+        assert not heard.reasoning
+
+
+def test_an_answer_beside_it_is_as_free_as_before(backend: GeneratorBackend) -> None:
+    free = answer(backend, says("Hello")).text
+    bound = msgspec.structs.replace(GREEDY, json_schema=json.dumps(SCHEMAS[0]), max_tokens=200)
+    both = answers(backend, {1: (says("Hello"), bound), 2: (says("Hello"), GREEDY)})
+    assert both[2].text == free
+    assert fitting(both[1].text, SCHEMAS[0])
+
+
+def test_only_the_length_cuts_it(backend: GeneratorBackend) -> None:
+    bound = Sampling(4, 0.0, json_schema=json.dumps(SCHEMAS[0]))
+    heard = answer(backend, says("Hello"), bound)
+    assert heard.finish.reason == "length"
+    assert heard.text.startswith("{")
+
+
+def test_thoughts_that_are_asked_for_are_free(backend: GeneratorBackend) -> None:
+    end = backend._words.tokenizer.token_to_id("</think>")
+    bound = Sampling(300, 1.0, seed=3, json_schema=json.dumps(SCHEMAS[0]), logit_bias={end: 15.0})
+    begun = says("Hello", "<think>\nLet me", continues=True)
+    heard = answer(backend, begun, bound)
+    assert heard.finish.reason == "stop", heard
+    assert heard.reasoning
+    assert heard.finish.reasoning_tokens > 0
+    assert fitting(heard.text, SCHEMAS[0])
+
+
+def test_a_model_may_begin_with_thoughts_if_it_is_asked_to_think(
+    backend: GeneratorBackend,
+) -> None:
+    start = backend._words.tokenizer.token_to_id("<think>")
+    end = backend._words.tokenizer.token_to_id("</think>")
+    eager = {start: 300.0, end: 400.0}
+    bound = Sampling(300, 1.0, seed=2, json_schema=json.dumps(SCHEMAS[0]), logit_bias=eager)
+    heard = answer(backend, says("Hello", thinking=True), bound)
+    assert heard.finish.reasoning_tokens
+    assert fitting(heard.text, SCHEMAS[0])
+    for wish in (None, False):
+        heard = answer(backend, says("Hello", thinking=wish), bound)
+        assert not heard.finish.reasoning_tokens
+        assert fitting(heard.text, SCHEMAS[0])
+
+
+@pytest.mark.parametrize("forced", [["weather"], ["add"], ["weather", "add"], ["stop"]])
+def test_a_forced_call_is_made(forced: list[str], backend: GeneratorBackend) -> None:
+    conversation = says("Hello", tools=TOOLS, forced=forced)
+    sampling = Sampling(400, 1.0, json_schema=None)
+    for at, heard in answers(
+        backend,
+        {
+            at: (conversation, msgspec.structs.replace(sampling, seed=at))
+            for at in range(4 if forced != ["stop"] else 0)
+        },
+    ).items():
+        assert heard.finish.reason == "tool_calls", at
+        assert not heard.text
+        (call,) = heard.calls
+        assert call.name in forced
+        tool = next(each for each in TOOLS if each["function"]["name"] == call.name)
+        parameters = json.loads(json.dumps(tool["function"]["parameters"]))
+        for name, value in parameters["properties"].items():
+            if "$ref" in value:
+                parameters["properties"][name] = NUMBER
+        assert fits(json.loads(call.arguments), parameters)
+    assert json.loads(call_schema(TOOLS, forced))
+
+
+def test_a_tool_that_is_not_there_cannot_be_forced(backend: GeneratorBackend) -> None:
+    with pytest.raises(ServeError) as caught:
+        backend.start(1, 0, says("Hello", tools=TOOLS, forced=["fly"]), GREEDY)
+    assert caught.value.param == "tool_choice"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "nonsense",
+        "[1]",
+        '{"type": "colour"}',
+        '{"type": "string", "pattern": "(?=a)b"}',
+        '{"type": "string", "pattern": "(("}',
+        '{"$ref": "#/$defs/gone"}',
+        '{"$ref": "http://127.0.0.1:9/schema"}',
+        '{"not": {}}',
+        '{"a": ' * 5000 + "1" + "}" * 5000,
+        '{"enum": ["' + "x" * MAX_SCHEMA_BYTES + '"]}',
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_refused(schema: str, backend: GeneratorBackend) -> None:
+    with pytest.raises(ServeError) as caught:
+        backend.start(1, 0, says("Hello"), Sampling(10, 0.0, json_schema=schema))
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert caught.value.param == "response_format"
+    assert len(caught.value.message) < 500
+    assert backend.is_idle
+
+
+def test_settings_of_the_library_in_a_schema_are_passed_over(backend: GeneratorBackend) -> None:
+    schema = {**SCHEMAS[0], "x-guidance": {"whitespace_flexible": True, "lenient": True}}
+    bound = Sampling(300, 1.0, seed=4, json_schema=json.dumps(schema))
+    assert '", "people": ' in answer(backend, says("Hello"), bound).text
