@@ -99,7 +99,7 @@ FORBIDDEN = {
     "shell=True": "arguments are lists",
     r"yaml\.load\(": "it makes objects; use safe_load",
     "tcp://": "workers are reached through ipc only",
-    r"jinja2\.Template": "templates of strangers need the sandbox",
+    r"jinja2\.Template\b": "templates of strangers need the sandbox",
     "trust_remote_code=True": "it runs a stranger's code",
     r"(?<![.\w])(eval|exec)\(": "it runs what it reads",
     r"os\.fork\(": "a fork cannot use Metal",

@@ -57,6 +57,10 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "service": {"auto_start": False, "restart_on_failure": True, "restart_delay": 5},
     "chat": {
         "default_model": None,
+        "default_for_unknown": False,
+        "max_sequences": 32,
+        "prefill_tokens": "auto",
+        "spare": True,
         "prompt_cache_bytes": "auto",
         "custom_models": "custom_models",
     },
