@@ -32,6 +32,7 @@ from mlx_serve_gateway.http.ollama_generate import OllamaGenerateApi
 from mlx_serve_gateway.http.ollama_models import OllamaModelsApi
 from mlx_serve_gateway.http.ollama_pull import OllamaPullApi
 from mlx_serve_gateway.http.ollama_store import OllamaStoreApi
+from mlx_serve_gateway.http.openapi import openapi
 from mlx_serve_gateway.http.prometheus import PrometheusApi
 from mlx_serve_gateway.http.quantize import QuantizeApi
 from mlx_serve_gateway.http.rerank import RerankApi
@@ -105,6 +106,7 @@ def routes(services: Services) -> list[Route]:
         *_metrics_route(services, owners),
         *_route("GET", "/livez", health.live),
         *_route("GET", "/readyz", health.ready),
+        Route("/openapi.json", openapi, methods=["GET"]),
         *_admin_routes(services, owners),
         *_ollama_routes(services, owners),
     ]

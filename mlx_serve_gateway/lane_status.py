@@ -34,6 +34,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lane_status(lane: Lane, now: float) -> LaneStatus:
+    since = lane.batcher.waiting_since
     return LaneStatus(
         model=lane.model.name,
         installed=lane.model,
@@ -45,7 +46,7 @@ def lane_status(lane: Lane, now: float) -> LaneStatus:
         wanted=lane.is_wanted,
         in_flight=lane.batcher.in_worker,
         queued=lane.batcher.queued,
-        queue_age_s=now - (lane.batcher.waiting_since or now),
+        queue_age_s=0 if since is None else now - since,
         leases=lane.leases,
         restarts=lane.restarts,
         idle_s=now - lane.last_used,

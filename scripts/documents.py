@@ -19,6 +19,7 @@ from mlx_serve_common.settings import KEYS, SECTIONS, Key
 from mlx_serve_gateway.cli.ctl import mlx_serve_ctl
 from mlx_serve_gateway.cli.llm import mlx_llm_server
 from mlx_serve_gateway.cli.main import mlx_serve
+from mlx_serve_gateway.http.contract.document import openapi_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -34,6 +35,7 @@ def documents() -> dict[str, Callable[[str], str]]:
         SCHEMA_FILE: lambda _: schema_text(),
         "config.example.yaml": lambda _: example_text(),
         "configuration.md": lambda old: with_part(old, configuration_tables()),
+        "openapi.json": lambda _: openapi_text(),
         "cli.md": lambda old: with_part(old, command_reference()),
     }
 

@@ -19,9 +19,8 @@ def endpoint_labels(routes: Iterable[Route]) -> Callable[[str], str]:
             exact.add(route.path)
 
     def label(path: str) -> str:
-        path = path.rstrip("/") or "/"
         if path in exact:
-            return path
+            return path.rstrip("/") or "/"  # the same route with a slash at its end
         return next((name for start, name in parents.items() if path.startswith(start)), OTHER)
 
     return label

@@ -26,7 +26,7 @@ from mlx_serve_gateway.http.ollama_options import OllamaWishes
 from mlx_serve_gateway.services import Services
 
 
-class ChatRequest(OllamaWishes, kw_only=True):
+class OllamaChatRequest(OllamaWishes, kw_only=True):
     model: str | None = None
     name: str | None = None
     messages: list[OllamaMessage] | None = None
@@ -35,7 +35,7 @@ class ChatRequest(OllamaWishes, kw_only=True):
     keep_alive: KeepAlive = None
 
 
-_chat = msgspec.json.Decoder(ChatRequest)
+_chat = msgspec.json.Decoder(OllamaChatRequest)
 
 
 class OllamaChatApi:
@@ -65,7 +65,7 @@ class OllamaChatApi:
 
 
 def _conversation(
-    body: ChatRequest, messages: list[OllamaMessage], model: InstalledModel
+    body: OllamaChatRequest, messages: list[OllamaMessage], model: InstalledModel
 ) -> Conversation:
     read = read_messages(in_openais_shape(messages))
     tools = read_tools(body.tools)

@@ -25,6 +25,7 @@ from mlx_serve_common.wire import (
     Embed,
     EmbedTokens,
     Encoding,
+    Piece,
     Rerank,
     Tokenize,
     Truncate,
@@ -82,10 +83,23 @@ class FakeBackend:
         return [_output(prepared) if obey(prepared.token_ids) else None for prepared in inputs]
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
-        return [Tokens(list(text.encode()), []) for text in part.texts]
+        return [spelled(text, part) for text in part.texts]
 
     def detokenize(self, part: Detokenize) -> list[str | ServeError]:
-        return [bytes(ids).decode() for ids in part.tokens]
+        return list(map(unspelled, part.tokens))
+
+
+def spelled(text: str, part: Tokenize) -> Tokens:
+    """A token for each byte."""
+    ids = list(text.encode())
+    pieces = [Piece(chr(id), at, at + 1, False, chr(id)) for at, id in enumerate(ids)]
+    return Tokens(ids, pieces if part.pieces else [])
+
+
+def unspelled(ids: list[int]) -> str | ServeError:
+    if any(id > 255 for id in ids):
+        return ServeError(ErrorCode.INVALID_REQUEST, "tokens: an id is not in the vocabulary")
+    return bytes(ids).decode(errors="replace")
 
 
 def _output(prepared: Prepared) -> Output:

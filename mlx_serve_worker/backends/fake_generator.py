@@ -38,7 +38,7 @@ from mlx_serve_common.chat import (
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import Detokenize, Tokenize, TokenizeConversation
 from mlx_serve_worker.backend import Step, Tokens
-from mlx_serve_worker.backends.fake import Options, load_as_told, obey
+from mlx_serve_worker.backends.fake import Options, load_as_told, obey, spelled, unspelled
 
 _COMMAND = re.compile(r"__(\w+?):(.*?)__", re.DOTALL)
 
@@ -119,10 +119,10 @@ class FakeGenerator:
         return not self._answers
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
-        return [Tokens(list(text.encode()), []) for text in part.texts]
+        return [spelled(text, part) for text in part.texts]
 
     def detokenize(self, part: Detokenize) -> list[str | ServeError]:
-        return [bytes(ids).decode() for ids in part.tokens]
+        return list(map(unspelled, part.tokens))
 
     def tokenize_conversation(self, part: TokenizeConversation) -> list[Tokens | ServeError]:
         return [Tokens(list(_last_said(each).encode()), []) for each in part.conversations]

@@ -90,7 +90,7 @@ def test_model_that_does_not_work_is_not_installed(
 
 
 def test_quantized_model(tmp_path: Path) -> None:
-    original = install_chat_model(tmp_path, "tiny", dtype="BF16")
+    original = install_chat_model(tmp_path, "tiny")
     made = {bits: quantize(tmp_path, "tiny", bits) for bits in (8, 4)}
     fine, coarse = made[8], made[4]
     assert (fine.name, coarse.name) == ("tiny-8bit", "tiny-4bit")

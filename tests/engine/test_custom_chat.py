@@ -8,10 +8,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_serve_common.chat import Plain, Sampling
 from mlx_serve_common.conversion import Conversion, scheme
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import Manifest
 from mlx_serve_common.store import Store
+from mlx_serve_worker.backends.generator import GeneratorBackend
 from mlx_serve_worker.chat_model import load_chat_model
 from mlx_serve_worker.inspection import Origin
 from mlx_serve_worker.installation import install
@@ -66,7 +68,8 @@ def _by_hand(source: Path, ids: list[int]) -> Array:
     }
 
     def norm(name: str, x: Array) -> Array:
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * stored[f"{name}.weight"]
+        size = np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5)
+        return np.asarray(x / size * stored[f"{name}.weight"])
 
     def rotated(x: Array) -> Array:
         half = x.shape[-1] // 2
@@ -146,3 +149,26 @@ def test_mistakes_that_verification_finds(
     path.write_text(text.replace(written, instead))
     with pytest.raises(ServeError, match=message):
         installed(source, custom)
+
+
+def test_example_answers_alone_as_beside_others(source: Path, custom: Path) -> None:
+    installed(source, custom)
+    prompts = {1: "A short one", 2: "Another, which is quite a bit longer: " * 4, 3: "x"}
+    together = _answers(source.parent / "models/mine", custom, prompts)
+    for id, prompt in prompts.items():
+        alone = _answers(source.parent / "models/mine", custom, {id: prompt})
+        assert alone == {id: together[id]}
+
+
+def _answers(folder: Path, custom: Path, prompts: dict[int, str]) -> dict[int, str]:
+    backend = GeneratorBackend(folder, custom)
+    backend.load()
+    for id, prompt in prompts.items():
+        backend.start(id, 0, Plain(prompt), Sampling(max_tokens=12, temperature=0.0))
+    said = dict.fromkeys(prompts, "")
+    while not backend.is_idle:
+        step = backend.step()
+        assert not step.failed
+        for id, delta in step.said:
+            said[id] += delta.text
+    return said

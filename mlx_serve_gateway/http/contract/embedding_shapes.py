@@ -19,7 +19,8 @@ class TextObject(msgspec.Struct):
 class EmbeddingBody(EmbeddingRequest, kw_only=True):
     """`input`: a text, texts (perhaps as objects), token ids, or lists of them; no mixture."""
 
-    input: str | list[str | int | list[int] | TextObject] | TextObject
+    # The handler takes any object and looks into it.
+    input: str | list[str | int | list[int] | TextObject] | TextObject  # type: ignore[assignment]
 
 
 class TeiEmbedBody(TeiEmbedRequest, kw_only=True):

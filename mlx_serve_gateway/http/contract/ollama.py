@@ -1,5 +1,6 @@
 """What is under /api, for Ollama's clients."""
 
+from mlx_serve_common.errors import ErrorCode
 from mlx_serve_gateway.http.contract.endpoint import Answer, Endpoint, json_answer, lines
 from mlx_serve_gateway.http.contract.ollama_shapes import (
     ChatLine,
@@ -18,8 +19,6 @@ from mlx_serve_gateway.http.ollama_models import LoadedModels, NamedModel, Ollam
 from mlx_serve_gateway.http.ollama_pull import PullRequest
 from mlx_serve_gateway.http.ollama_store import CopyRequest
 from mlx_serve_gateway.http.quantize import QuantizeRequest
-
-from mlx_serve_common.errors import ErrorCode
 
 _NOTHING = Answer(type=None)
 _REFUSED = frozenset({ErrorCode.INVALID_REQUEST})

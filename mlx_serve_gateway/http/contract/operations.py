@@ -1,13 +1,25 @@
 """What is installed, how the server is, and what its owner does to it."""
 
+from typing import Annotated
+
+import msgspec
+
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_gateway.http.admin import Drained, ModelOrder, ModelState, Reconfigured
-from mlx_serve_gateway.http.contract.endpoint import TEXT, Answer, Endpoint, Query, json_answer, lines
+from mlx_serve_gateway.http.contract.endpoint import (
+    TEXT,
+    Answer,
+    Endpoint,
+    Query,
+    json_answer,
+    lines,
+)
 from mlx_serve_gateway.http.contract.event_shapes import EventLine
 from mlx_serve_gateway.http.contract.refusals import LOADING, UNKNOWN_MODEL
 from mlx_serve_gateway.http.health import Alive, Health, HealthDetail, Readiness
 from mlx_serve_gateway.http.model_list import ModelCard, ModelList
 
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=10**18)]
 _TEXT = Answer(type=str, media_type=TEXT)
 
 ENDPOINTS = (
@@ -130,7 +142,7 @@ ENDPOINTS = (
         tag="admin",
         summary="What happens to the server, line by line, without an end",
         tier="owner",
-        queries=(Query(name="after", type=Count, summary="The last number that is known"),),
+        queries=(Query(name="after", type=_Number, summary="The last number that is known"),),
         answers=(lines(EventLine),),
         refusals=frozenset({ErrorCode.INVALID_REQUEST}),
     ),

@@ -24,7 +24,7 @@ def test_chat_model_in_the_store(cli: CommandLine, tmp_path: Path) -> None:
     shown = cli.run("show", "tiny").stdout
     assert "chat" in shown and "yes, unless enable_thinking is false" in shown
     facts = json.loads(cli.run("show", "tiny", "--json").stdout)
-    assert facts["model"]["chat"]["tool_parser"] == "json_tools"
+    assert facts["capabilities"] == ["completion", "tools", "thinking"]
 
     verified = cli.run("verify", "tiny")
     assert verified.returncode == 0, verified
@@ -32,7 +32,7 @@ def test_chat_model_in_the_store(cli: CommandLine, tmp_path: Path) -> None:
     assert quantized.returncode == 0, quantized
     assert "the original's next token in" in quantized.stdout + quantized.stderr
     assert cli.run("copy", "tiny", "other").returncode == 0
-    assert cli.run("remove", "tiny", "--yes").returncode == 0
+    assert cli.run("remove", "tiny").returncode == 0
     (first, second) = msgspec.json.decode(cli.run("list", "--json").stdout)["models"]
     assert {first["name"], second["name"]} == {"other", "tiny-8bit"}
     assert cli.run("verify", "other").returncode == 0
