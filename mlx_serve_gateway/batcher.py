@@ -36,9 +36,9 @@ class Recovered(NamedTuple):
     """Items that a dead worker held and that are not sent again."""
 
     killers: list[tuple[Call, int]]
-    """They were alone in it."""
+    """They were tried alone in it, and it died again."""
     lost: list[tuple[Call, int]]
-    """They were not, but part of their answer may be with the client already."""
+    """Part of their answer may be with the client already."""
 
 
 class Batcher:
@@ -162,7 +162,7 @@ class Batcher:
             call = self._calls.get(id)
             if call is None:
                 continue
-            is_killer = id in self._suspected or (len(held) == 1 and not call.is_repeatable)
+            is_killer = id in self._suspected
             if call.is_repeatable and not is_killer:
                 self._suspected.add(id)
                 self._alone.append(id)
@@ -175,10 +175,14 @@ class Batcher:
 
     def drain_calls(self) -> list[Call]:
         """Empty everything; returns each call that still waited for an answer."""
-        calls = {id(call): call for call in [*self._queue, *self._calls.values()]}
-        for call in calls.values():
+        calls = self.calls()
+        for call in calls:
             self.cancel(call)
-        return list(calls.values())
+        return calls
+
+    def calls(self) -> list[Call]:
+        """Each that waits for an answer."""
+        return list(dict.fromkeys((*self._queue, *self._calls.values())))
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ is, so a load is shared by everybody who waits for it, and a worker's death lose
 import asyncio
 import logging
 import math
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -38,12 +39,18 @@ from mlx_serve_gateway.quarantine import Quarantine
 from mlx_serve_gateway.refusals import (
     answer_lost,
     killed_by_input,
+    not_an_answer,
     still_loading,
     too_slow,
 )
 from mlx_serve_gateway.worker import Failure, Worker
 
 log = logging.getLogger(__name__)
+
+
+REFUSAL_SHOWN_S = 60.0
+"""For so long a model that could not be had is a problem of the server, if only a request wanted
+it."""
 
 
 class Phase(Enum):
@@ -94,6 +101,7 @@ class Lane:
         """What the worker of this stay said when the model was loaded."""
         self.refusal: ServeError | None = None
         """Why it is absent although it was wanted."""
+        self.refused_at = 0.0
         self.batcher = Batcher(limits.batch)
         self.breaker = Breaker()
         self.quarantine = Quarantine()
@@ -128,6 +136,14 @@ class Lane:
     def is_idle(self) -> bool:
         return self.phase is Phase.READY and self.leases == 0 and self.batcher.is_empty
 
+    def trouble(self, now: float) -> str | None:
+        """Why it is absent, for as long as somebody misses it or may do so soon."""
+        if self.refusal is None:
+            return None
+        is_missed = self.is_promised or self.is_pinned or self.breaker.open_for(now) is not None
+        is_news = now - self.refused_at < REFUSAL_SHOWN_S
+        return self.refusal.message if is_missed or is_news else None
+
     def occupant(self, footprint_bytes: int) -> Occupant:
         return Occupant(
             name=self.model.name,
@@ -150,7 +166,6 @@ class Lane:
     def asked(self, call: Call) -> Iterator[None]:
         """Have a call computed while the block runs; what is left of it then is abandoned."""
         call.asked_at = self._now()
-        self.quarantine.check(call, call.asked_at)
         self.batcher.offer(call)
         self.pump()
         self._arm_deadline(call, self._limits.request_timeout_s)
@@ -229,22 +244,36 @@ class Lane:
         for call in self.batcher.take_back():
             call.fail(answer_lost())
 
-    def recover(self, failure: Failure) -> float | None:
+    def recover(self, failure: Failure, exit_code: int | None = None) -> float | None:
         """The worker died: what it held is sent again where that can be.
 
         How long to wait before the next worker, if it has happened too often.
         """
         now = self._now()
-        self.restarts += 1
-        self.breaker.record_death(now)
+        if failure is not Failure.NOT_STARTED:
+            self.restarts += 1
+            self.breaker.record_death(now)
         recovered = self.batcher.recover()
         for call, index in recovered.killers:
             self.quarantine.add(call.fingerprint(index), now)
             call.fail(killed_by_input(failure, index, call.size))
         for call, index in recovered.lost:
-            self.quarantine.suspect(call.fingerprint(index), now)
+            # Nothing in a prompt makes a process kill itself so: somebody else did it.
+            if exit_code != -signal.SIGKILL:
+                self.quarantine.suspect(call.fingerprint(index), now)
             call.fail(answer_lost())
+        if recovered.killers or recovered.lost:
+            self._refuse_the_like(now)
         return self.breaker.open_for(now)
+
+    def _refuse_the_like(self, now: float) -> None:
+        """What has just killed a worker may have been asked more than once."""
+        for call in self.batcher.calls():
+            try:
+                self.quarantine.check(call, now)
+            except ServeError as error:
+                call.fail(error)
+                self._abandon(call)
 
     def on_result(self, result: Result) -> None:
         calls = self.batcher.settle(result.ids)
@@ -255,9 +284,17 @@ class Lane:
             self.breaker.record_success()
             self._meter.computed(self.model, result)
             for position, (id, call) in enumerate(zip(result.ids, calls, strict=True)):
-                if call is not None:
+                if call is None:
+                    continue
+                if isinstance(result, call.answered_by):
                     call.put(id, result, position)
+                else:
+                    self._on_nonsense(call, result)
         self.pump()
+
+    def _on_nonsense(self, call: Call, message: Result | Progress) -> None:
+        log.error("%s answered a %s with %s", self.model.name, type(call), type(message))
+        call.fail(not_an_answer())
 
     def on_progress(self, progress: Progress) -> None:
         now = self._now()
@@ -265,9 +302,13 @@ class Lane:
         self.batcher.settle(settled(progress))
         for position, (id, call) in enumerate(zip(progress.ids, callers, strict=True)):
             if call is not None:
-                if isinstance(progress, Generated):
-                    self._hear(call, id, progress.deltas[position], now)
                 call.moved_at = now
+                if not isinstance(progress, Generated):
+                    continue
+                if call.answered_by is Generated:
+                    self._hear(call, id, progress.deltas[position], now)
+                else:
+                    self._on_nonsense(call, progress)
         if isinstance(progress, Generated):
             self.last_success = now
             self.breaker.record_success()

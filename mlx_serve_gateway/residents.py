@@ -97,6 +97,32 @@ class Residents:
                 raise lane.refusal
         return lane
 
+    def promise(self, model: InstalledModel) -> None:
+        """Load it in the background, unless what was promised before leaves no room for it."""
+        lane = self.lane(model)
+        lane.is_promised = True
+        try:
+            if (message := self._promised_too_much(lane)) is not None:
+                self._refuse(lane, no_room(message))
+                raise no_room(message)
+            self.wanted(model)
+            lane.is_wanted = lane.ready_since is None
+        except ServeError as error:
+            log.error("%s is not preloaded: %s", model.name, error.message)
+
+    def _promised_too_much(self, lane: Lane) -> str | None:
+        """Models that are to be kept must not evict each other."""
+        of = self.settings.footprints.of
+        kept = [
+            msgspec.structs.replace(other.occupant(of(other.model.manifest)), is_pinned=True)
+            for other in self.lanes.values()
+            if other is not lane and other.refusal is None
+            if other.is_promised or other.is_pinned
+        ]
+        footprint = of(lane.model.manifest)
+        decision = make_room(lane.model.kind, footprint, kept, self.settings.room)
+        return decision.message if isinstance(decision, Never) else None
+
     def lane(self, model: InstalledModel) -> Lane:
         """The model's lane, wherever it is."""
         lane = self.lanes.get(model.name)
@@ -189,6 +215,7 @@ class Residents:
         lane.phase = Phase.ABSENT
         lane.is_wanted = False
         lane.refusal = error
+        lane.refused_at = self._now()
         lane.fail_all(error)
         model = lane.model
         self._tell(Refused(model=model.name, kind=model.kind, message=error.message))
@@ -275,7 +302,7 @@ class Residents:
         log.warning("the worker of %s %s", model.name, reason.value)
         code = report.exit_code
         self._tell(Died(model=model.name, kind=model.kind, reason=word, exit_code=code))
-        pause = lane.recover(reason)
+        pause = lane.recover(reason, report.exit_code)
         error = report.error or (None if pause is None else keeps_failing(model.name, pause))
         if error is not None:
             self._refuse(lane, error)

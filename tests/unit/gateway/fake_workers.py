@@ -87,8 +87,13 @@ class FakeWorker:
             del self.held[id]
         self._observer.on_result(Rejected(chosen, code, "no"))
 
-    def die(self, failure: Failure = Failure.CRASHED, error: ServeError | None = None) -> None:
-        self._finish(ExitReport(failure, error))
+    def die(
+        self,
+        failure: Failure = Failure.CRASHED,
+        error: ServeError | None = None,
+        exit_code: int | None = None,
+    ) -> None:
+        self._finish(ExitReport(failure, error, exit_code))
 
     def leave(self) -> None:
         assert self.stop_reason is not None
@@ -150,7 +155,7 @@ async def ask(
 ) -> list[bytes]:
     """What a request does; the vectors it gets."""
     call = EmbedCall(list(texts), EmbedOptions())
-    with pool.lease(model, ttl_s) as lane:
+    with pool.lease(model, call, ttl_s=ttl_s) as lane:
         await lane.answer(call)
     return call.vectors
 

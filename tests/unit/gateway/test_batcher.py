@@ -466,13 +466,13 @@ def test_answers_that_had_begun_are_lost_with_their_worker_and_what_waited_is_se
     assert take(queue) == waiting.ids
 
 
-def test_an_answer_that_was_alone_killed_its_worker() -> None:
+def test_an_answer_that_was_alone_is_lost_like_the_others() -> None:
     queue = batcher(credit=2, batch_items=1)
     only = call(1, is_repeatable=False)
     queue.offer(only)
     take(queue)
     recovered = queue.recover()
-    assert (recovered.killers, recovered.lost) == ([(only, 0)], [])
+    assert (recovered.killers, recovered.lost) == ([], [(only, 0)])
     assert queue.is_empty
 
 
@@ -484,3 +484,26 @@ def test_an_answer_that_had_begun_is_not_repeated_when_its_worker_leaves() -> No
     assert queue.take_back() == [begun]
     assert take(queue) == repeatable.ids
     assert queue.callers(begun.ids) == [None]
+
+
+# --- how old it is -------------------------------------------------------------------------------
+
+
+def test_the_oldest_that_waits_is_known() -> None:
+    queue = batcher(batch_items=1, credit=1)
+    calls = [call(1), call(2), call(1)]
+    for asked_at, each in enumerate(calls):
+        each.asked_at = asked_at
+    assert queue.waiting_since is None
+    offered(queue, *calls)
+    assert queue.waiting_since == 0
+    first = take(queue)
+    assert queue.waiting_since == 1
+    queue.take_back()
+    assert queue.waiting_since == 0, "it is to be sent again"
+    assert take(queue) == first
+    queue.recover()
+    assert queue.waiting_since == 0, "it is to be tried alone"
+    for each in calls:
+        queue.cancel(each)
+    assert queue.waiting_since is None

@@ -1,6 +1,7 @@
 """Answers that are generated, in the pool: what a worker's death and its silence mean for them."""
 
 import asyncio
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -53,7 +54,7 @@ class Asked:
         self.task = asyncio.ensure_future(self._listen())
 
     async def _listen(self) -> None:
-        with self._pool.lease(CHAT) as lane, lane.asked(self.call):
+        with self._pool.lease(CHAT, self.call) as lane, lane.asked(self.call):
             async for said in self.call.hear_all(60):
                 self.heard += "".join(each.delta.text for each in said)
 
@@ -111,18 +112,35 @@ async def test_answers_that_had_begun_are_told_that_their_worker_died(
         await after.task
 
 
-async def test_a_prompt_that_kills_a_worker_alone_is_refused_on_repeat(
+async def deaths(workers: FakeWorkers, pool: Pool, prompt: str, exit_code: int) -> None:
+    for _ in range(2):
+        asked = Asked(pool, prompt)
+        (await ready(workers)).die(exit_code=exit_code)
+        with pytest.raises(ServeError) as raised:
+            await asked.task
+        assert raised.value.code is ErrorCode.MODEL_UNAVAILABLE
+
+
+async def test_a_prompt_that_was_there_at_two_deaths_is_refused(
     workers: FakeWorkers, clock: FakeClock
 ) -> None:
     async with make_pool(workers, clock) as pool:
-        asked = Asked(pool, "poison")
-        (await ready(workers)).die()
-        with pytest.raises(ServeError) as raised:
-            await asked.task
-        assert raised.value.code is ErrorCode.WORKER_CRASHED
+        await deaths(workers, pool, "poison", -signal.SIGSEGV)
         with pytest.raises(ServeError) as refused:
             await Asked(pool, "poison").task
         assert refused.value.code is ErrorCode.REQUEST_QUARANTINED
+
+
+async def test_nobody_is_suspected_of_what_was_done_from_outside(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        await deaths(workers, pool, "innocent", -signal.SIGKILL)
+        asked = Asked(pool, "innocent")
+        worker = await ready(workers)
+        (id,) = worker.held
+        worker.say(id, "a", ends=True)
+        await asked.task
 
 
 @pytest.mark.parametrize(
