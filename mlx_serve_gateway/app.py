@@ -15,6 +15,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.access import Access, Handler
 from mlx_serve_gateway.http.admin import AdminApi
 from mlx_serve_gateway.http.anthropic import AnthropicApi
+from mlx_serve_gateway.http.body_deadline import BodyDeadline
 from mlx_serve_gateway.http.browser_rules import BrowserRules
 from mlx_serve_gateway.http.chat_completions import ChatCompletionsApi
 from mlx_serve_gateway.http.completions import CompletionsApi
@@ -24,6 +25,7 @@ from mlx_serve_gateway.http.endpoint_label import endpoint_labels
 from mlx_serve_gateway.http.errors import error_response
 from mlx_serve_gateway.http.guard import Guard
 from mlx_serve_gateway.http.health import HealthApi
+from mlx_serve_gateway.http.in_flight import InFlight
 from mlx_serve_gateway.http.job_list import JobsApi
 from mlx_serve_gateway.http.model_list import ModelsApi
 from mlx_serve_gateway.http.ollama_chat import OllamaChatApi
@@ -35,6 +37,7 @@ from mlx_serve_gateway.http.ollama_store import OllamaStoreApi
 from mlx_serve_gateway.http.openapi import openapi
 from mlx_serve_gateway.http.prometheus import PrometheusApi
 from mlx_serve_gateway.http.quantize import QuantizeApi
+from mlx_serve_gateway.http.request_head import RequestHead
 from mlx_serve_gateway.http.rerank import RerankApi
 from mlx_serve_gateway.http.responses import ResponsesApi
 from mlx_serve_gateway.http.score import ScoreApi
@@ -62,7 +65,9 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
     )
     # A redirect from /v1/embeddings/ would lose the body of many clients.
     app.router.redirect_slashes = False
-    ruled = BrowserRules(app, services.config.server)
+    limits = services.config.limits
+    bounded = InFlight(BodyDeadline(app, limits.body_timeout), limits)
+    ruled = RequestHead(BrowserRules(bounded, services.config.server), limits.max_header_bytes)
     endpoint_of = endpoint_labels(served)
 
     def count(path: str, status: int, seconds: float, size: int) -> None:

@@ -16,12 +16,10 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_gateway.calls import TokenizeCall
 from mlx_serve_gateway.http.answers import json_response
-from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.codec import CONTROL_BODY_BYTES, decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
 from mlx_serve_gateway.services import Services
-
-_MAX_BYTES = 64 * 1024
 
 
 class ModelOrder(msgspec.Struct, kw_only=True):
@@ -59,7 +57,7 @@ class AdminApi:
         order, model = await self._ordered(request)
         # Any kind of worker answers this as soon as it is there.
         call = TokenizeCall([""], special=False)
-        with self._pool.lease(model, keep_alive_s(order.keep_alive)) as lane:
+        with self._pool.lease(model, call, ttl_s=keep_alive_s(order.keep_alive)) as lane:
             await unless_gone(request.receive, lane.answer(call))
         return self._state(model)
 
@@ -106,7 +104,7 @@ class AdminApi:
                 yield msgspec.json.encode(line) + b"\n"
 
     async def _ordered(self, request: Request) -> tuple[ModelOrder, InstalledModel]:
-        order = decode(_order, await read_body(request, _MAX_BYTES))
+        order = decode(_order, await read_body(request, CONTROL_BODY_BYTES))
         return order, self._services.registry.find(order.model)
 
     def _is_pinned(self, model: InstalledModel) -> bool:

@@ -87,7 +87,10 @@ class Hearing(Heard):
 
     async def pieces(self) -> AsyncGenerator[list[Said]]:
         started = monotonic()
-        with self._pool.lease(self.model, self._ttl_s) as lane, lane.asked(self.call):
+        with (
+            self._pool.lease(self.model, self.call, ttl_s=self._ttl_s) as lane,
+            lane.asked(self.call),
+        ):
             async with aclosing(self.call.hear_all(HEARTBEAT_S)) as heard:
                 async for said in heard:
                     if lane.ready_since is not None:

@@ -55,7 +55,7 @@ class AnthropicApi:
         body = decode(_count, await read_body(request, self._max_bytes))
         model = await self._models.find(request, body.model)
         call = CountTokensCall(_conversation(body, model))
-        with self._services.pool.lease(model) as lane:
+        with self._services.pool.lease(model, call) as lane:
             await unless_gone(request.receive, lane.answer(call))
         return json_response({"input_tokens": len(call.tokens)})
 

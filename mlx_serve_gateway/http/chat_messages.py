@@ -75,11 +75,10 @@ def _read(message: ChatMessage, at: str) -> dict[str, Any]:
         raise _unsupported(f"{at}.audio", "the model reads text only")
     if message.function_call is not None:
         raise _unsupported(f"{at}.function_call", "is outdated; send tool_calls")
-    is_assistant = message.role == "assistant"
-    if message.tool_calls and not is_assistant:
+    if message.tool_calls and message.role != "assistant":
         raise _invalid(f"{at}.tool_calls", "only an assistant calls tools")
     read: dict[str, Any] = {"role": message.role, "content": _content(message, at)}
-    if is_assistant and (thought := message.reasoning_content or message.reasoning):
+    if thought := message.reasoning_content or message.reasoning:
         read["reasoning_content"] = thought
     if message.tool_calls:
         read["tool_calls"] = [

@@ -14,6 +14,9 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 
 T = TypeVar("T")
 
+CONTROL_BODY_BYTES = 65_536
+"""Enough for whoever manages models: an order is a few names."""
+
 _AT = re.compile(r"(?: - at (?:`key` in )?`\$\.?(?P<path>[^`]*)`)$")
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89aAbB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89aAbB]..)\\u[dD][c-fC-F].."

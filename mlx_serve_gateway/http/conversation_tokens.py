@@ -60,7 +60,7 @@ class ConversationTokensApi:
         self, request: Request, model: InstalledModel, conversation: Conversation
     ) -> list[int]:
         call = CountTokensCall(conversation)
-        with self._services.pool.lease(model) as lane:
+        with self._services.pool.lease(model, call) as lane:
             await unless_gone(request.receive, lane.answer(call))
         return call.tokens
 

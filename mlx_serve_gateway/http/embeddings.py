@@ -53,7 +53,7 @@ class TeiEmbedRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     truncate: bool | None = None
     truncation_direction: str | None = None
-    normalize: bool = True
+    normalize: bool | None = None
     prompt_name: str | None = None
     dimensions: int | None = None
 
@@ -108,7 +108,7 @@ class EmbeddingsApi:
             ),
             prompt=choose_prompt(Asked(prompt_name=body.prompt_name), model.manifest),
             dimensions=_dimensions(body.dimensions, model.manifest),
-            normalize=body.normalize,
+            normalize=body.normalize is not False,
         )
         call = EmbedCall(given.inputs, options)
         await self._compute(request, model, call)
@@ -121,7 +121,7 @@ class EmbeddingsApi:
         call: EmbedCall,
         ttl_s: float | None = None,
     ) -> None:
-        with self._services.pool.lease(model, ttl_s) as lane:
+        with self._services.pool.lease(model, call, ttl_s=ttl_s) as lane:
             await unless_gone(request.receive, lane.answer(call))
 
 

@@ -41,8 +41,10 @@ TABLE: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.MODEL_BUSY: (409, _CLIENT),
     ErrorCode.PULL_IN_PROGRESS: (409, _CLIENT),
     ErrorCode.REQUEST_TOO_LARGE: (413, _CLIENT),
+    ErrorCode.URL_TOO_LONG: (414, _CLIENT),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: (415, _CLIENT),
     ErrorCode.QUEUE_FULL: (429, "rate_limit_error"),
+    ErrorCode.HEADERS_TOO_LARGE: (431, _CLIENT),
     # Nobody reads this answer: the client has left. The number is nginx's, for the log.
     ErrorCode.CANCELLED: (499, _CLIENT),
     ErrorCode.WORKER_CRASHED: (500, _SERVER),

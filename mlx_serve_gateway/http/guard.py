@@ -19,7 +19,9 @@ from mlx_serve_gateway.refusals import shutting_down
 
 log = logging.getLogger(__name__)
 
-ANSWERED_WHILE_DRAINING = {"/", "/health", "/health/detail", "/livez", "/readyz"}
+# Answered also while draining, and however many requests are running.
+PROBES = {"/", "/health", "/health/detail", "/livez", "/readyz"}
+SAFE_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 _NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
 _LONGEST_ID = 128
 
@@ -55,13 +57,12 @@ class Guard:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = name
-                headers["x-content-type-options"] = "nosniff"
-                headers["cache-control"] = "no-store"
+                headers.update(SAFE_HEADERS)
             await send(message)
 
         self._lifecycle.enter()
         try:
-            if self._lifecycle.is_draining and scope["path"] not in ANSWERED_WHILE_DRAINING:
+            if self._lifecycle.is_draining and scope["path"] not in PROBES:
                 refusal = error_response(shutting_down(), scope["path"])
                 await refusal(scope, receive, send_with_id)
             else:

@@ -4,8 +4,10 @@
 is there, ``/health`` how the server is: ``degraded`` as soon as one model it should serve fails.
 """
 
+import asyncio
 import math
 import os
+from time import monotonic
 from typing import Literal
 
 import msgspec
@@ -28,6 +30,8 @@ class Health(msgspec.Struct, kw_only=True):
     pid: int
     version: str
     uptime_s: float
+    loop_lag_ms: float
+    """How long a turn of the event loop takes now."""
 
 
 class WorkerHealth(msgspec.Struct, kw_only=True):
@@ -83,6 +87,7 @@ class HealthApi:
         return json_response(Readiness(not reasons, reasons), 503 if reasons else 200)
 
     async def health(self, request: Request) -> Response:
+        lag_ms = await _loop_lag_ms()
         status = self._status()
         health = Health(
             status=status,
@@ -90,10 +95,12 @@ class HealthApi:
             pid=os.getpid(),
             version=VERSION,
             uptime_s=round(self._lifecycle.uptime_s, 3),
+            loop_lag_ms=lag_ms,
         )
         return json_response(health, 503 if status == "draining" else 200)
 
     async def detail(self, request: Request) -> Response:
+        lag_ms = await _loop_lag_ms()
         lanes = self._pool.statuses()
         detail = HealthDetail(
             status=self._status(),
@@ -101,6 +108,7 @@ class HealthApi:
             pid=os.getpid(),
             version=VERSION,
             uptime_s=round(self._lifecycle.uptime_s, 3),
+            loop_lag_ms=lag_ms,
             in_flight=sum(lane.in_flight for lane in lanes),
             queued=sum(lane.queued for lane in lanes),
             problems=self._problems(),
@@ -127,6 +135,12 @@ class HealthApi:
         failed = [f"{lane.model}: {lane.error}" for lane in lanes if lane.promised and lane.error]
         missing = [f"{name}: {why}" for name, why in self._lifecycle.preload_errors.items()]
         return loading + failed + missing
+
+
+async def _loop_lag_ms() -> float:
+    started = monotonic()
+    await asyncio.sleep(0)
+    return round((monotonic() - started) * 1000, 3)
 
 
 def _worker(lane: LaneStatus) -> WorkerHealth:

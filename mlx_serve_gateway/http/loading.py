@@ -22,6 +22,6 @@ class Loading:
         started = monotonic()
         # Answered as soon as the model is there, by whatever kind of worker.
         call = TokenizeCall([""], special=False)
-        with self._pool.lease(model, ttl_s) as lane:
+        with self._pool.lease(model, call, ttl_s=ttl_s) as lane:
             await unless_gone(request.receive, lane.answer(call))
             return max(0.0, (lane.ready_since or started) - started)

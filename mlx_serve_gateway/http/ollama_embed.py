@@ -103,12 +103,12 @@ class OllamaEmbedApi:
     ) -> float:
         """The seconds that loading took of it."""
         started = monotonic()
-        with self._pool.lease(model, ttl_s) as lane:
-            try:
+        try:
+            with self._pool.lease(model, call, ttl_s=ttl_s) as lane:
                 await unless_gone(request.receive, lane.answer(call))
-            except ServeError as error:
-                raise _in_ollamas_words(error) from None
-            return max(0.0, (lane.ready_since or started) - started)
+                return max(0.0, (lane.ready_since or started) - started)
+        except ServeError as error:
+            raise _in_ollamas_words(error) from None
 
 
 def _dimensions(asked: int | None, manifest: Manifest) -> int | None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.answers import json_response
-from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.codec import CONTROL_BODY_BYTES, decode, read_body
 from mlx_serve_gateway.http.ollama_entries import LoadedModel, Tag, shown, tag
 from mlx_serve_gateway.http.ollama_facts import details, digest
 from mlx_serve_gateway.lane_status import LaneStatus
@@ -51,7 +51,6 @@ class OllamaModelsApi:
     def __init__(self, services: Services) -> None:
         self._registry = services.registry
         self._pool = services.pool
-        self._max_bytes = services.config.limits.max_body_bytes
 
     async def version(self, request: Request) -> Response:
         return json_response(OllamaVersion(OLLAMA_VERSION))
@@ -65,7 +64,7 @@ class OllamaModelsApi:
         return json_response(LoadedModels(loaded))
 
     async def show(self, request: Request) -> Response:
-        body = decode(_named_model, await read_body(request, self._max_bytes))
+        body = decode(_named_model, await read_body(request, CONTROL_BODY_BYTES))
         model = self._registry.find(body.asked)
         return json_response(shown(model))
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from mlx_serve_common.conversion import Dtype, Form, conversion
 from mlx_serve_common.models import ModelKind
-from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.codec import CONTROL_BODY_BYTES, decode, read_body
 from mlx_serve_gateway.http.job_answer import job_answer
 from mlx_serve_gateway.http.ollama_models import required_name
 from mlx_serve_gateway.services import Services
@@ -31,10 +31,9 @@ _decoder = msgspec.json.Decoder(PullRequest)
 class OllamaPullApi:
     def __init__(self, services: Services) -> None:
         self._downloads = services.downloads
-        self._max_bytes = services.config.limits.max_body_bytes
 
     async def pull(self, request: Request) -> Response:
-        body = decode(_decoder, await read_body(request, self._max_bytes))
+        body = decode(_decoder, await read_body(request, CONTROL_BODY_BYTES))
         name = required_name(body.model or body.name)
         wanted = conversion(body.quantize, body.dtype)
         job = self._downloads.pull(name, body.type, body.install_as, wanted)

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.codec import CONTROL_BODY_BYTES, decode, read_body
 from mlx_serve_gateway.http.ollama_models import NamedModel, required_name
 from mlx_serve_gateway.services import Services
 from mlx_serve_gateway.store_changes import StoreChanges
@@ -32,7 +32,7 @@ class OllamaStoreApi:
 
     async def delete(self, request: Request) -> Response:
         """Not cancelled by a client that leaves: what has begun is brought to its end."""
-        body = decode(_named_model, await read_body(request, self._limits.max_body_bytes))
+        body = decode(_named_model, await read_body(request, CONTROL_BODY_BYTES))
         name = body.asked
         if name in dict(self._registry.broken()):
             await self._changes.remove_folder(name)
@@ -41,7 +41,7 @@ class OllamaStoreApi:
         return Response(status_code=200)
 
     async def copy(self, request: Request) -> Response:
-        body = decode(_copy, await read_body(request, self._limits.max_body_bytes))
+        body = decode(_copy, await read_body(request, CONTROL_BODY_BYTES))
         source = self._registry.find(body.source)
         name = required_name(body.destination).removesuffix(":latest")
         await self._changes.copy(source, name)

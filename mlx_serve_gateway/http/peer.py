@@ -11,14 +11,14 @@ _FORWARDING_PREFIX = b"x-forwarded-"
 
 def is_loopback(scope: Scope) -> bool:
     client = scope.get("client")
-    if not client or not _is_loopback_address(client[0]):
+    if not client or not is_loopback_address(client[0]):
         return False
     return not any(
         name in _FORWARDING or name.startswith(_FORWARDING_PREFIX) for name, _ in scope["headers"]
     )
 
 
-def _is_loopback_address(host: str) -> bool:
+def is_loopback_address(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from mlx_serve_common.conversion import Conversion, scheme
 from mlx_serve_gateway import orders
-from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.codec import CONTROL_BODY_BYTES, decode, read_body
 from mlx_serve_gateway.http.job_answer import job_answer
 from mlx_serve_gateway.http.ollama_models import required_name
 from mlx_serve_gateway.jobs import JobRequest
@@ -33,7 +33,7 @@ class QuantizeApi:
         self._jobs = services.jobs
 
     async def quantize(self, request: Request) -> Response:
-        body = decode(_decoder, await read_body(request, self._config.limits.max_body_bytes))
+        body = decode(_decoder, await read_body(request, CONTROL_BODY_BYTES))
         wanted = Conversion(scheme(body.mode, body.bits, body.group_size))
         model = self._registry.find(required_name(body.model))
         order = orders.Quantize(model=model, conversion=wanted, name=body.name)

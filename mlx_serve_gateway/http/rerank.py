@@ -119,7 +119,7 @@ class RerankApi:
         call = self._call(body)
         ttl_s = keep_alive_s(body.keep_alive)
         model = await self._models.find(request, body.model, ModelKind.RERANKER)
-        with self._services.pool.lease(model, ttl_s) as lane:
+        with self._services.pool.lease(model, call, ttl_s=ttl_s) as lane:
             await unless_gone(request.receive, lane.answer(call))
         ranked = _ranked(call, bool(body.raw_scores), body.top_n or body.top_k)
         headers = computed_headers(call.compute_s, call.truncated)

@@ -62,7 +62,7 @@ class ScoreApi:
         calls = self._calls(body)
         ttl_s = keep_alive_s(body.keep_alive)
         model = await self._models.find(request, body.model, ModelKind.RERANKER)
-        with self._services.pool.lease(model, ttl_s) as lane:
+        with self._services.pool.lease(model, *calls, ttl_s=ttl_s) as lane:
 
             async def all_answers() -> None:
                 async with asyncio.TaskGroup() as tasks:

@@ -193,7 +193,7 @@ class TokenizeApi:
 
     async def _computed(self, request: Request, name: str | None, call: Call) -> InstalledModel:
         model = await self._models.find(request, name)
-        with self._services.pool.lease(model) as lane:
+        with self._services.pool.lease(model, call) as lane:
             await unless_gone(request.receive, lane.answer(call))
         return model
 

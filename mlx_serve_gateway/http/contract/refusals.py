@@ -7,15 +7,22 @@ import msgspec
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_gateway.http.contract.endpoint import Endpoint
 from mlx_serve_gateway.http.errors import ErrorFamily
-from mlx_serve_gateway.http.guard import ANSWERED_WHILE_DRAINING
+from mlx_serve_gateway.http.guard import PROBES
 
 _ALWAYS = frozenset(
-    {ErrorCode.HOST_NOT_ALLOWED, ErrorCode.ORIGIN_NOT_ALLOWED, ErrorCode.INTERNAL_ERROR}
+    {
+        ErrorCode.HEADERS_TOO_LARGE,
+        ErrorCode.HOST_NOT_ALLOWED,
+        ErrorCode.INTERNAL_ERROR,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.ORIGIN_NOT_ALLOWED,
+        ErrorCode.URL_TOO_LONG,
+    }
 )
 _OF_A_BODY = frozenset(
     {
         ErrorCode.INVALID_JSON,
-        ErrorCode.INVALID_REQUEST,
+        ErrorCode.REQUEST_TIMEOUT,
         ErrorCode.REQUEST_TOO_LARGE,
         ErrorCode.UNSUPPORTED_MEDIA_TYPE,
     }
@@ -115,8 +122,11 @@ ENVELOPES: dict[ErrorFamily, type[msgspec.Struct]] = {
 def codes_of(endpoint: Endpoint) -> frozenset[ErrorCode]:
     """All that the endpoint may answer in place of what was asked."""
     codes = endpoint.refusals | _ALWAYS
-    if endpoint.paths[0] not in ANSWERED_WHILE_DRAINING:
-        codes |= {ErrorCode.SHUTTING_DOWN}
+    if endpoint.paths[0] not in PROBES:
+        codes |= {ErrorCode.QUEUE_FULL, ErrorCode.SHUTTING_DOWN}
+    if any("{" in path for path in endpoint.paths):
+        # What stands for a name in a path may be anything but a line break.
+        codes |= {ErrorCode.UNKNOWN_URL}
     if endpoint.body is not None:
         codes |= _OF_A_BODY
     if endpoint.tier == "owner":

@@ -86,7 +86,9 @@ class StubPool:
         return only
 
     @contextmanager
-    def lease(self, model: InstalledModel, ttl_s: float | None = None) -> Iterator["StubPool"]:
+    def lease(
+        self, model: InstalledModel, *calls: Call, ttl_s: float | None = None
+    ) -> Iterator["StubPool"]:
         self.ttl_s = ttl_s
         yield self
 

@@ -109,6 +109,7 @@ OPEN = [
     ("GET", "/health"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
+    ("GET", "/openapi.json"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/m"),
     ("POST", "/v1/embeddings"),

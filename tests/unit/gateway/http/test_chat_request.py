@@ -93,6 +93,11 @@ async def test_every_number(gateway: Gateway) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("top_k", [0, -1])
+async def test_no_top_k(gateway: Gateway, top_k: int) -> None:
+    assert (await sampling(gateway, top_k=top_k)).top_k == 0
+
+
 async def test_the_newer_limit_wins(gateway: Gateway) -> None:
     asked = await sampling(gateway, max_tokens=5, max_completion_tokens=3)
     assert asked.max_tokens == 3

@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from mlx_serve_common.logs import request_id
+from mlx_serve_common.logs import request_id, trace_id
 from mlx_serve_gateway.http.guard import Guard
 from mlx_serve_gateway.lifecycle import Lifecycle
 from tests.clock import FakeClock
@@ -72,6 +72,23 @@ async def test_an_id_that_cannot_stand_in_a_log_is_replaced(
     response = await response_of(Guard(App(), lifecycle, count), scope, Client().receive)
 
     assert response["headers"]["x-request-id"].startswith("req-")
+
+
+async def test_the_trace_of_a_request_is_known_while_it_is_served(lifecycle: Lifecycle) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    seen: list[str | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(trace_id.get())
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    guard = Guard(app, lifecycle, count)
+    for value in (f"00-{trace}-00f067aa0ba902b7-01", f"00-{trace}-00f067aa0ba902b7-01\x1b[2J"):
+        scope = http_scope(headers=[(b"traceparent", value.encode())])
+        response = await response_of(guard, scope, Client().receive)
+        assert "traceparent" not in response["headers"]
+    assert seen == [trace, None]
+    assert trace_id.get() is None
 
 
 async def test_answers_are_not_sniffed_and_not_cached(lifecycle: Lifecycle) -> None:

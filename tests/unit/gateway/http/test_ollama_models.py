@@ -22,8 +22,8 @@ def lane(model: InstalledModel, **more: Any) -> LaneStatus:
     known: dict[str, Any] = {
         "model": model.name, "installed": model, "kind": model.kind, "state": "ready", "pid": 1,
         "pinned": False, "promised": False, "wanted": False, "in_flight": 0, "queued": 0,
-        "queue_age_s": 0, "leases": 0, "restarts": 0, "idle_s": 0.0, "expires_in_s": 60.0, "device": "cpu",
-        "memory_bytes": 1000, "last_success_s": None, "error": None,
+        "queue_age_s": 0, "leases": 0, "restarts": 0, "idle_s": 0.0, "expires_in_s": 60.0,
+        "device": "cpu", "memory_bytes": 1000, "last_success_s": None, "error": None,
     }  # fmt: skip
     return LaneStatus(**(known | more))
 

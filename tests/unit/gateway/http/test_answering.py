@@ -1,5 +1,7 @@
 """Which chat model a request is for: named, the only one, or the configured default."""
 
+from typing import Any
+
 import pytest
 
 from mlx_serve_common.chat import Delta
@@ -9,7 +11,7 @@ from tests.store import ModelStore
 from tests.unit.gateway.http.chat_models import finish
 from tests.unit.gateway.http.computing import Gateway, Reply
 
-PATHS = {
+PATHS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hi"}]},
     "/v1/completions": {"prompt": "hi"},
     "/v1/responses": {"input": "hi"},
