@@ -47,6 +47,7 @@ def copy(documents: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("configuration.md", "| `8000` |"),
         ("config.example.yaml", "# port: 8000"),
         ("config.schema.json", '"default": 8000'),
+        ("openapi.json", '"/v1/embeddings"'),
     ],
 )
 def test_a_change_of_the_document_alone_is_found(

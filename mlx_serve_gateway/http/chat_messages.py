@@ -5,14 +5,16 @@ out; what a text model cannot read (images, sound) is refused, never dropped.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.codec import invalid_request
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+_ROLES = get_args(Role)
 _TEXTS = ("text", "input_text", "output_text")
 # Parts of one message are paragraphs of one text, as vLLM and llama.cpp read them.
 _BETWEEN_PARTS = "\n"

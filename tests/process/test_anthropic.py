@@ -66,7 +66,7 @@ def test_a_death_in_the_middle_is_an_event(gateway: Gateway) -> None:
     streamed = events(create(gateway, "__crash_after:2__ a b c", stream=True))
 
     assert streamed[-1]["type"] == "error"
-    assert streamed[-1]["error"]["type"] == "api_error"
+    assert streamed[-1]["error"]["type"] == "overloaded_error"
     assert create(gateway, "still there").status == 200
 
 

@@ -21,7 +21,6 @@ from mlx_serve_gateway.http.ollama_store import CopyRequest
 from mlx_serve_gateway.http.quantize import QuantizeRequest
 
 _NOTHING = Answer(type=None)
-_REFUSED = frozenset({ErrorCode.INVALID_REQUEST})
 
 ENDPOINTS = (
     Endpoint(
@@ -147,7 +146,6 @@ ENDPOINTS = (
         summary="Refused, with the reason",
         tier="owner",
         answers=(),
-        refusals=_REFUSED,
     ),
     Endpoint(
         method="HEAD",
@@ -156,6 +154,5 @@ ENDPOINTS = (
         summary="Refused",
         tier="owner",
         answers=(),
-        refusals=_REFUSED,
     ),
 )

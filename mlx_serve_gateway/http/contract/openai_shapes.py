@@ -4,20 +4,24 @@ For the contract alone: the answers are put together while they are said. Tests 
 these types.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from mlx_serve_common.chat import FinishReason
-from mlx_serve_gateway.http.chat_messages import ChatMessage
+from mlx_serve_gateway.http.chat_messages import ChatMessage, Role
 from mlx_serve_gateway.http.chat_request import ChatRequest
 from mlx_serve_gateway.http.chat_tools import ChatTool
 from mlx_serve_gateway.http.completions import CompletionRequest
 
 
+class SentMessage(ChatMessage, kw_only=True):
+    role: Role
+
+
 class ChatBody(ChatRequest, kw_only=True):
-    messages: list[ChatMessage]
+    messages: Annotated[list[SentMessage], Meta(min_length=1)]
     tools: list[ChatTool] | None = None
 
 

@@ -126,7 +126,6 @@ ENDPOINTS = (
         summary="Read the configuration again",
         tier="owner",
         answers=(json_answer(Reconfigured),),
-        refusals=frozenset({ErrorCode.INVALID_REQUEST}),
     ),
     Endpoint(
         method="POST",
@@ -144,6 +143,5 @@ ENDPOINTS = (
         tier="owner",
         queries=(Query(name="after", type=_Number, summary="The last number that is known"),),
         answers=(lines(EventLine),),
-        refusals=frozenset({ErrorCode.INVALID_REQUEST}),
     ),
 )

@@ -31,7 +31,7 @@ _OF_THE_OWNERS = frozenset({ErrorCode.CONTROL_PLANE_LOCAL_ONLY, ErrorCode.INVALI
 
 # The groups that endpoints name.
 
-UNKNOWN_MODEL = frozenset({ErrorCode.INVALID_REQUEST, ErrorCode.MODEL_NOT_FOUND})
+UNKNOWN_MODEL = frozenset({ErrorCode.MODEL_NOT_FOUND})
 HUB = frozenset(
     {
         ErrorCode.ACCESS_DENIED,
@@ -73,7 +73,6 @@ STORE = frozenset(
         ErrorCode.ACCESS_DENIED,
         ErrorCode.INSUFFICIENT_STORAGE,
         ErrorCode.INVALID_MODEL,
-        ErrorCode.INVALID_REQUEST,
         ErrorCode.MODEL_BUSY,
         ErrorCode.MODEL_NOT_FOUND,
     }

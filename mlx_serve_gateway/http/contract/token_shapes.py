@@ -1,6 +1,6 @@
 """What /tokenize is asked, as a type; for the contract alone, as in ``openai_shapes``."""
 
-from mlx_serve_gateway.http.chat_messages import ChatMessage
+from mlx_serve_gateway.http.contract.openai_shapes import SentMessage
 from mlx_serve_gateway.http.tokenize import TokenizeRequest
 
 
@@ -10,4 +10,4 @@ class TokenizeBody(TokenizeRequest, kw_only=True):
     a chat completion has.
     """
 
-    messages: list[ChatMessage] | None = None
+    messages: list[SentMessage] | None = None

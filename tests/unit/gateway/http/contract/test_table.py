@@ -16,12 +16,10 @@ from mlx_serve_gateway.http.errors import TABLE, error_body, error_family
 from tests.store import ModelStore
 from tests.unit.gateway.http.asgi import Client, http_scope, response_of
 from tests.unit.gateway.http.computing import Gateway
+from tests.unit.gateway.http.contract.promised import PROMISED
 
 DOCS = Path(__file__).parents[5] / "docs"
 STRANGER = ("192.168.1.77", 4000)
-
-
-PROMISED = {(endpoint.method, path): endpoint for endpoint in ENDPOINTS for path in endpoint.paths}
 
 
 def served(store: ModelStore) -> Iterator[tuple[str, str]]:
