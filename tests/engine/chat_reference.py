@@ -26,7 +26,7 @@ def _of(architecture: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as made:
         folder = write_chat_repository(Path(made), architecture)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         return {name: _said(model, tokenizer, name) for name in KNOWN[architecture]}
 
 
