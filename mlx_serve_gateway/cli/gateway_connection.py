@@ -82,7 +82,7 @@ def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
 @contextmanager
 def _connected(url: str, timeout_s: float | None) -> Iterator[http.client.HTTPConnection]:
     """``timeout_s`` is for each of the steps that follow."""
-    connection = _connection(url)
+    connection = unconnected(url)
     try:
         connection.connect()
     except ConnectionRefusedError:
@@ -102,8 +102,9 @@ def _connected(url: str, timeout_s: float | None) -> Iterator[http.client.HTTPCo
         connection.close()
 
 
-def _connection(url: str) -> http.client.HTTPConnection:
-    wrong = "an address is like http://127.0.0.1:8000 or https://mac.example"
+def unconnected(url: str) -> http.client.HTTPConnection:
+    """NoAnswer if there can be no gateway at such an address."""
+    wrong = NoAnswer("is not an address like http://127.0.0.1:8000 or https://mac.example")
     kinds: dict[str, type[http.client.HTTPConnection]] = {
         "http": http.client.HTTPConnection,
         "https": http.client.HTTPSConnection,
@@ -111,10 +112,10 @@ def _connection(url: str) -> http.client.HTTPConnection:
     try:
         parts = urlsplit(url)
         if not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
-            raise NoAnswer(wrong)
+            raise wrong
         return kinds[parts.scheme](parts.hostname, parts.port, timeout=TIMEOUT_S)
     except (KeyError, ValueError):
-        raise NoAnswer(wrong) from None
+        raise wrong from None
 
 
 def _notice_vanishing(channel: socket.socket) -> None:

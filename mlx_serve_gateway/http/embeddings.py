@@ -13,6 +13,7 @@ from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_common.wire import Encoding, Vocabulary
 from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
 from mlx_serve_gateway.http.answers import computed_headers
+from mlx_serve_gateway.http.asked_priority import asked_priority
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
@@ -121,6 +122,7 @@ class EmbeddingsApi:
         call: EmbedCall,
         ttl_s: float | None = None,
     ) -> None:
+        call.priority = asked_priority(request)
         with self._services.pool.lease(model, call, ttl_s=ttl_s) as lane:
             await unless_gone(request.receive, lane.answer(call))
 

@@ -14,6 +14,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_gateway.calls import Call, EmbedCall, EmbedOptions
 from mlx_serve_gateway.http.answers import computed_headers
+from mlx_serve_gateway.http.asked_priority import asked_priority
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s, nanoseconds
@@ -103,6 +104,7 @@ class OllamaEmbedApi:
     ) -> float:
         """The seconds that loading took of it."""
         started = monotonic()
+        call.priority = asked_priority(request)
         try:
             with self._pool.lease(model, call, ttl_s=ttl_s) as lane:
                 await unless_gone(request.receive, lane.answer(call))

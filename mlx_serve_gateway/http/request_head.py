@@ -53,9 +53,6 @@ def _what_is_wrong(scope: Scope) -> str | None:
     if not scope["raw_path"].startswith(b"/"):
         return "the target of a request has to be a path"
     names = {name for name, _ in scope["headers"]}
-    if b"transfer-encoding" in names:
-        if b"content-length" in names:
-            return "Content-Length and Transfer-Encoding exclude each other"
-        if scope["http_version"] == "1.0":
-            return "HTTP/1.0 has no Transfer-Encoding"
+    if {b"content-length", b"transfer-encoding"} <= names:
+        return "Content-Length and Transfer-Encoding exclude each other"
     return None

@@ -16,6 +16,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.calls import RerankCall
 from mlx_serve_gateway.http.answers import computed_headers, json_response
+from mlx_serve_gateway.http.asked_priority import asked_priority
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
@@ -119,6 +120,7 @@ class RerankApi:
         call = self._call(body)
         ttl_s = keep_alive_s(body.keep_alive)
         model = await self._models.find(request, body.model, ModelKind.RERANKER)
+        call.priority = asked_priority(request)
         with self._services.pool.lease(model, call, ttl_s=ttl_s) as lane:
             await unless_gone(request.receive, lane.answer(call))
         ranked = _ranked(call, bool(body.raw_scores), body.top_n or body.top_k)

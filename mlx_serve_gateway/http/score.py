@@ -12,6 +12,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.calls import RerankCall
 from mlx_serve_gateway.http.answers import computed_headers, json_response
+from mlx_serve_gateway.http.asked_priority import asked_priority
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
@@ -62,6 +63,8 @@ class ScoreApi:
         calls = self._calls(body)
         ttl_s = keep_alive_s(body.keep_alive)
         model = await self._models.find(request, body.model, ModelKind.RERANKER)
+        for call in calls:
+            call.priority = asked_priority(request)
         with self._services.pool.lease(model, *calls, ttl_s=ttl_s) as lane:
 
             async def all_answers() -> None:

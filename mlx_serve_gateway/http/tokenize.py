@@ -13,6 +13,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_gateway.calls import Call, DetokenizeCall, TokenizeCall
 from mlx_serve_gateway.http.answers import json_response
+from mlx_serve_gateway.http.asked_priority import asked_priority
 from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.conversation_tokens import ConversationTokensApi
 from mlx_serve_gateway.http.disconnect import unless_gone
@@ -193,6 +194,7 @@ class TokenizeApi:
 
     async def _computed(self, request: Request, name: str | None, call: Call) -> InstalledModel:
         model = await self._models.find(request, name)
+        call.priority = asked_priority(request)
         with self._services.pool.lease(model, call) as lane:
             await unless_gone(request.receive, lane.answer(call))
         return model

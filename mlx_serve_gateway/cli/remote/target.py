@@ -13,6 +13,7 @@ import click
 
 from mlx_serve_gateway.cli.configuration import config_option, load
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
+from mlx_serve_gateway.cli.output import note
 
 if TYPE_CHECKING:
     from mlx_serve_gateway.cli.gateway_connection import Gateway
@@ -55,7 +56,7 @@ def chosen_gateway(
 ) -> "Gateway":
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.addresses import local_url
-    from mlx_serve_gateway.cli.gateway_connection import Gateway
+    from mlx_serve_gateway.cli.gateway_connection import Gateway, NoAnswer, unconnected
 
     if key is not None and key_file is not None:
         raise click.UsageError("--key and --key-file exclude each other")
@@ -63,6 +64,11 @@ def chosen_gateway(
     if given:
         given = _checked(given)
     if url is not None:
+        try:
+            unconnected(url)
+        except NoAnswer as wrong:
+            # Not repeated: there may be a password in it.
+            raise CommandFailed(f"--url {wrong}", ExitCode.USAGE) from None
         return Gateway(url.rstrip("/"), given or None)
     server = load(home(), config_file).config.server
     return Gateway(local_url(server.host, server.port), given or server.admin_key)
@@ -71,6 +77,8 @@ def chosen_gateway(
 def _read(file: Path) -> str:
     try:
         with file.expanduser().open(encoding="utf-8") as opened:
+            if os.fstat(opened.fileno()).st_mode & 0o077:
+                note(f"warning: others can read or change the key in {file}: chmod 600 {file}")
             return opened.read(_LONGEST_FILE).strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"

@@ -98,5 +98,5 @@ def test_ctl(cli: CommandLine, free_port: int) -> None:
     assert "nothing listens there" in nothing.stderr
     for wrong in ("ftp://x", "127.0.0.1:8000", "http://", "http://x:y"):
         refused = cli.run("ps", "--url", wrong, program="ctl")
-        assert refused.returncode == 1
-        assert "is not an address" in refused.stderr
+        assert refused.returncode == 64
+        assert "--url is not an address" in refused.stderr

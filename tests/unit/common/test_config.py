@@ -47,6 +47,13 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "max_documents": 1024,
         "max_queue_items": 4096,
         "max_body_bytes": 8388608,
+        "max_header_bytes": 32768,
+        "max_connections": 1024,
+        "max_requests": 512,
+        "max_requests_per_peer": 64,
+        "header_timeout": 5,
+        "body_timeout": 30,
+        "idle_timeout": 60,
         "request_timeout": 120,
         "load_timeout": 300,
         "batch_timeout": 30,
@@ -111,6 +118,7 @@ def test_kinds_of_keys_are_known() -> None:
     assert [key.name for key in KEYS.values() if key.is_size] == [
         "cache.memory_budget",
         "limits.max_body_bytes",
+        "limits.max_header_bytes",
         "chat.prompt_cache_bytes",
     ]
     assert KEYS["limits.truncate"].choices == ("right", "left", "none")

@@ -111,11 +111,12 @@ def test_long_texts_are_cut_and_say_so(format: Literal["text", "json"]) -> None:
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
-def test_request_id_follows_the_context(format: Literal["text", "json"]) -> None:
+def test_the_ids_of_request_and_trace_follow_the_context(format: Literal["text", "json"]) -> None:
     log = Log(format)
 
     def serve() -> None:
         logs.request_id.set("req-1")
+        logs.trace_id.set("4bf9")
         pool.info("inside")
 
     copy_context().run(serve)
@@ -123,9 +124,10 @@ def test_request_id_follows_the_context(format: Literal["text", "json"]) -> None
     inside, outside = log.lines()
     if format == "json":
         assert json.loads(inside)["request_id"] == "req-1"
-        assert "request_id" not in json.loads(outside)
+        assert json.loads(inside)["trace_id"] == "4bf9"
+        assert not {"request_id", "trace_id"} & json.loads(outside).keys()
     else:
-        assert inside.endswith("inside [req-1]")
+        assert inside.endswith("inside [req-1] [trace 4bf9]")
         assert outside.endswith("outside")
 
 

@@ -45,3 +45,14 @@ async def test_what_is_too_long_ago_is_forgotten_and_seen_to_be() -> None:
     assert len(kept) < 1000
     assert kept[-1].number == 1000
     assert kept[0].number > 1
+
+
+async def test_watching_ends_when_all_is_told() -> None:
+    log = EventLog()
+    log.tell(told(1))
+    watching = log.watch(0)
+    assert (await anext(watching)).number == 1
+    log.tell(Draining())
+    log.end()
+    assert [each.what async for each in watching] == [Draining()]
+    assert [each.number async for each in log.watch(0)] == [1, 2]

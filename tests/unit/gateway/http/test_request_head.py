@@ -49,4 +49,3 @@ def test_a_target_is_a_path(target: bytes) -> None:
 def test_a_request_has_one_end() -> None:
     assert code(headers=[HOST, CHUNKED]) is None
     assert code(headers=[HOST, CHUNKED, LENGTH]) == "invalid_request"
-    assert code(headers=[HOST, CHUNKED], http_version="1.0") == "invalid_request"

@@ -1,0 +1,21 @@
+"""The header ``X-Priority``: whether somebody waits for the answer."""
+
+from starlette.requests import Request
+
+from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.priority import Priority
+
+HEADER = "x-priority"
+
+
+def asked_priority(request: Request) -> Priority | None:
+    """None leaves it to the size of the request."""
+    asked = request.headers.get(HEADER)
+    if asked is None:
+        return None
+    try:
+        return Priority(asked.strip().lower())
+    except ValueError:
+        raise ServeError(
+            ErrorCode.INVALID_REQUEST, "X-Priority: is interactive or bulk", param="X-Priority"
+        ) from None
