@@ -75,6 +75,10 @@ class LoadedModel(Vocabulary, Protocol):
     def device(self) -> str:
         """What computes: ``cpu``, ``metal``, ``cuda`` …"""
 
+    @property
+    def matmul_gflops(self) -> float | None:
+        """How fast it multiplies matrices, measured where that is not beyond question."""
+
     def load(self) -> None:
         """Read the weights; raise ``ServeError`` with ``invalid_model`` if the files are unfit."""
 

@@ -1,10 +1,10 @@
 """The work of the compute thread: a batch in, results out, one micro-batch at a time.
 
-Invariants: every item id of a batch is emitted exactly once; an input that fails is computed again
+Invariants: every item id of a batch is emitted exactly once; whoever is in a hurry waits for one
+micro-batch at most; an input that fails is computed again
 alone before it is rejected, so that only the guilty one is; nothing here knows threads or sockets.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -27,11 +27,10 @@ from mlx_serve_common.wire import (
     select,
 )
 from mlx_serve_worker.backend import Backend, Output, Prepared, Score
+from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.planner import plan
 from mlx_serve_worker.text_work import TextWork
-
-log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=Part)
 
@@ -63,9 +62,18 @@ class Compute:
     def run(self, inbox: Inbox) -> None:
         """Until nothing is left to come."""
         while (batch := inbox.take()) is not None:
-            self.answer(batch)
+            for group in self._micro_batches(batch):
+                # One each in turn, so that neither waits for all of the other.
+                if (urgent := inbox.take_urgent()) is not None:
+                    self.answer(urgent)
+                self._run_group(group)
 
     def answer(self, batch: Batch) -> None:
+        for group in self._micro_batches(batch):
+            self._run_group(group)
+
+    def _micro_batches(self, batch: Batch) -> list[list[Item]]:
+        """What is to be computed of a batch; the rest of it is answered."""
         items: list[Item] = []
         for part in batch.parts:
             part = self._without_cancelled(part)
@@ -84,8 +92,7 @@ class Compute:
             max_items=self._max_items,
             max_tokens=self._max_tokens,
         )
-        for group in groups:
-            self._run_group([items[position] for position in group])
+        return [[items[position] for position in group] for group in groups]
 
     def _without_cancelled(self, part: P) -> P:
         gone = {id for id in part.ids if self._is_cancelled(id)}
@@ -124,7 +131,7 @@ class Compute:
         self._on_not_finite(not_finite, was_alone=len(group) == 1)
 
     def _on_failure(self, group: list[Item]) -> None:
-        log.exception("a forward pass over %d inputs failed", len(group))
+        log_failure(f"a forward pass over {len(group)} inputs failed")
         if len(group) == 1:
             message = "the model failed on this input"
             self._emit(Rejected([group[0].id], ErrorCode.INFERENCE_FAILED, message))

@@ -27,6 +27,7 @@ def report() -> DeviceReport:
         is_right=_computes(),
         gpu_limit_bytes=int(limit) if limit else None,
         blas=_loaded_blas(),
+        matmul_gflops=device.current_gflops(),
     )
 
 

@@ -5,7 +5,6 @@ step; a step that fails ends the answers that were running, not the process; not
 threads or sockets.
 """
 
-import logging
 from collections.abc import Callable
 
 from mlx_serve_common.errors import ErrorCode, ServeError
@@ -23,10 +22,9 @@ from mlx_serve_common.wire import (
     settled,
 )
 from mlx_serve_worker.backend import Generator, Step
+from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.text_work import TextWork
-
-log = logging.getLogger(__name__)
 
 _NO_VECTORS = (ErrorCode.MODEL_TYPE_MISMATCH, "this is a chat model; it gives no vectors or scores")
 
@@ -79,7 +77,7 @@ class Generation:
             except ServeError as error:
                 self._reject([id], error)
             except Exception:
-                log.exception("a prompt could not be read")
+                log_failure("a prompt could not be read")
                 message = "the prompt could not be read"
                 self._reject([id], ServeError(ErrorCode.INFERENCE_FAILED, message))
             else:
@@ -94,7 +92,7 @@ class Generation:
         try:
             step = self._backend.step()
         except Exception:
-            log.exception("a step over %d answers failed", len(self._running))
+            log_failure(f"a step over {len(self._running)} answers failed")
             message = "the model failed while it was answering"
             self._end(sorted(self._running), ServeError(ErrorCode.INFERENCE_FAILED, message))
             return

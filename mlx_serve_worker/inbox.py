@@ -1,7 +1,8 @@
 """What the I/O thread hands to the compute thread: batches, cancellations, the wish to stop.
 
-Invariants: batches leave in the order they came; a ``take`` that waits returns None only after
-``close`` and after the last batch; a cancellation is remembered only while its item is held here.
+Invariants: urgent batches leave before the others, and each kind in the order they came; a ``take``
+that waits returns None only after ``close`` and after the last batch; a cancellation is remembered
+only while its item is held here.
 """
 
 import threading
@@ -13,14 +14,15 @@ from mlx_serve_common.wire import Batch
 class Inbox:
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._batches: deque[Batch] = deque()
+        self._urgent: deque[Batch] = deque()
+        self._others: deque[Batch] = deque()
         self._held: set[int] = set()
         self._cancelled: set[int] = set()
         self._closed = False
 
     def put(self, batch: Batch) -> None:
         with self._changed:
-            self._batches.append(batch)
+            (self._urgent if batch.urgent else self._others).append(batch)
             self._held.update(id for part in batch.parts for id in part.ids)
             self._changed.notify()
 
@@ -36,9 +38,14 @@ class Inbox:
 
     def take(self, *, wait: bool = True) -> Batch | None:
         with self._changed:
-            while wait and not self._batches and not self._closed:
+            while wait and not self._urgent and not self._others and not self._closed:
                 self._changed.wait()
-            return self._batches.popleft() if self._batches else None
+            batches = self._urgent or self._others
+            return batches.popleft() if batches else None
+
+    def take_urgent(self) -> Batch | None:
+        with self._changed:
+            return self._urgent.popleft() if self._urgent else None
 
     def is_cancelled(self, id: int) -> bool:
         return id in self._cancelled

@@ -7,7 +7,6 @@ Invariants: whatever ends the compute thread ends the process: with code 0 only 
 and with nothing left to answer; otherwise with a message and a code of its own.
 """
 
-import logging
 import os
 import threading
 import time
@@ -35,6 +34,7 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_worker.backend import Backend, Generator
 from mlx_serve_worker.compute import Compute
+from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.generation import Generation
 from mlx_serve_worker.inbox import Inbox
 
@@ -43,8 +43,6 @@ EXIT_UNLOADABLE = 65
 EXIT_FAULT = 70
 
 _FLUSH_MS = 2000
-
-log = logging.getLogger(__name__)
 
 
 class Loop:
@@ -104,7 +102,7 @@ class Loop:
             exit_code = EXIT_UNLOADABLE
             self._outbox.append(Fatal(error.code, error.message))
         except BaseException:  # also pyo3's PanicException: a thread that died must be seen
-            log.exception("the compute thread died")
+            log_failure("the compute thread died")
             message = "the model's process failed; its log has the reason"
             self._outbox.append(Fatal(ErrorCode.WORKER_CRASHED, message))
         finally:
@@ -122,6 +120,7 @@ class Loop:
                 device=backend.device,
                 load_s=time.perf_counter() - started,
                 memory_bytes=backend.memory_bytes(),
+                matmul_gflops=backend.matmul_gflops,
             )
         )
         self._work(backend).run(self._inbox)

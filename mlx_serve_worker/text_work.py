@@ -4,7 +4,6 @@ Invariants: every item id of a part is emitted exactly once, unless its conversi
 conversion that fails is tried again item by item, so that only the guilty one is rejected.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -20,8 +19,7 @@ from mlx_serve_common.wire import (
     select,
 )
 from mlx_serve_worker.backend import Tokens, Vocabulary
-
-log = logging.getLogger(__name__)
+from mlx_serve_worker.failure_log import log_failure
 
 P = TypeVar("P", bound=Part)
 T = TypeVar("T")
@@ -71,7 +69,7 @@ def _converted(
         return convert(part)
     except Exception:
         if len(part.ids) == 1:
-            log.exception("an input could not be tokenized")
+            log_failure("an input could not be tokenized")
             return [ServeError(ErrorCode.INFERENCE_FAILED, "the input could not be tokenized")]
         alone = [select(part, [position]) for position in range(len(part.ids))]
         return [_converted(each, convert)[0] for each in alone]

@@ -38,6 +38,10 @@ class EncoderBackend:
         return device.current().name
 
     @property
+    def matmul_gflops(self) -> float | None:
+        return device.current_gflops()
+
+    @property
     def batch_tokens(self) -> int:
         return device.current().batch_tokens
 

@@ -51,6 +51,7 @@ class FakeBackend:
         self._options = msgspec.convert(options, Options)
 
     device = "fake"
+    matmul_gflops = None
     batch_tokens = 4096
 
     def memory_bytes(self) -> int:

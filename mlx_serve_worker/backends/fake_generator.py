@@ -107,6 +107,7 @@ class FakeGenerator:
         self._answers: dict[int, _Answer] = {}
 
     device = "fake"
+    matmul_gflops = None
 
     def memory_bytes(self) -> int:
         return 0

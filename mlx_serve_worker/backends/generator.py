@@ -53,6 +53,10 @@ class GeneratorBackend:
     def device(self) -> str:
         return device.current().name
 
+    @property
+    def matmul_gflops(self) -> float | None:
+        return device.current_gflops()
+
     def memory_bytes(self) -> int:
         return mx.get_active_memory() + mx.get_cache_memory()
 

@@ -10,7 +10,8 @@ from mlx_serve_common.chat import Conversation, Prompt, Sampling
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import ChatFacts
 from mlx_serve_worker.chat.answer import Answer
-from mlx_serve_worker.chat.constraint import Constraint, Grammars, Thinking, call_schema
+from mlx_serve_worker.chat.constraint import Constraint, Thinking
+from mlx_serve_worker.chat.grammars import Grammars, call_schema
 from mlx_serve_worker.chat.penalties import processors
 from mlx_serve_worker.chat.prompts import PromptReader, Reading
 from mlx_serve_worker.chat.sampling import Samplers, choosing
@@ -70,7 +71,13 @@ class AnswerMaker:
     def _constraint(self, schema: str | None, param: str, reading: Reading) -> Constraint | None:
         if schema is None:
             return None
-        return self._grammars.constraint(schema, param, self._thinking(reading))
+        return Constraint(
+            self._grammars.matcher(schema, param),
+            param,
+            vocab_size=self._words.vocab_size,
+            ends=self._words.ends,
+            thoughts=self._thinking(reading),
+        )
 
     def _thinking(self, reading: Reading) -> Thinking | None:
         thinking = self._chat.thinking

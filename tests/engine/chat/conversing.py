@@ -119,10 +119,10 @@ def answer(backend: GeneratorBackend, prompt: Prompt, sampling: Sampling = GREED
     return answers(backend, {0: (prompt, sampling)})[0]
 
 
-def said_ids(heard: Heard, backend: GeneratorBackend) -> list[int]:
-    """The ids of the tokens that were told; needs ``top_logprobs``."""
-    by_bytes = {backend._words.said.bytes_of(id): id for id in range(backend._words.vocab_size)}
-    return [by_bytes[token.token.bytes] for token in heard.tokens]
+def token_id(tokenizer: Any, token: str) -> int:
+    found = tokenizer.token_to_id(token)
+    assert isinstance(found, int)
+    return found
 
 
 def reference(path: Path, prompt: Sequence[int], count: int) -> list[int]:

@@ -10,9 +10,9 @@ import pytest
 from mlx_serve_common.chat import Sampling
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.backends.generator import GeneratorBackend
-from mlx_serve_worker.chat.constraint import MAX_SCHEMA_BYTES, call_schema
-from tests.engine.chat.conversing import GREEDY, answer, answers, says
-from tests.engine.chat.json_values import fits, fitting
+from mlx_serve_worker.chat.grammars import MAX_SCHEMA_BYTES
+from tests.engine.chat.conversing import GREEDY, answer, answers, says, token_id
+from tests.engine.chat.json_values import fitting
 
 pytestmark = pytest.mark.engine
 
@@ -35,7 +35,7 @@ SCHEMAS = [
     an_object(inner=an_object(code={"type": "string", "pattern": "^[A-Z]{2}[0-9]{2}$"})),
     an_object(either={"anyOf": [{"type": "null"}, an_object(a=NUMBER)]}),
 ]
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {
         "type": "function",
         "function": {"name": "weather", "parameters": an_object(city=WORD)},
@@ -50,7 +50,6 @@ TOOLS = [
             },
         },
     },
-    {"type": "function", "function": {"name": "stop"}},
 ]
 
 
@@ -85,7 +84,7 @@ def test_only_the_length_cuts_it(backend: GeneratorBackend) -> None:
 
 
 def test_thoughts_that_are_asked_for_are_free(backend: GeneratorBackend) -> None:
-    end = backend._words.tokenizer.token_to_id("</think>")
+    end = token_id(backend._words.tokenizer, "</think>")
     bound = Sampling(300, 1.0, seed=3, json_schema=json.dumps(SCHEMAS[0]), logit_bias={end: 15.0})
     begun = says("Hello", "<think>\nLet me", continues=True)
     heard = answer(backend, begun, bound)
@@ -98,8 +97,8 @@ def test_thoughts_that_are_asked_for_are_free(backend: GeneratorBackend) -> None
 def test_a_model_may_begin_with_thoughts_if_it_is_asked_to_think(
     backend: GeneratorBackend,
 ) -> None:
-    start = backend._words.tokenizer.token_to_id("<think>")
-    end = backend._words.tokenizer.token_to_id("</think>")
+    start = token_id(backend._words.tokenizer, "<think>")
+    end = token_id(backend._words.tokenizer, "</think>")
     eager = {start: 300.0, end: 400.0}
     bound = Sampling(300, 1.0, seed=2, json_schema=json.dumps(SCHEMAS[0]), logit_bias=eager)
     heard = answer(backend, says("Hello", thinking=True), bound)
@@ -111,28 +110,17 @@ def test_a_model_may_begin_with_thoughts_if_it_is_asked_to_think(
         assert fitting(heard.text, SCHEMAS[0])
 
 
-@pytest.mark.parametrize("forced", [["weather"], ["add"], ["weather", "add"], ["stop"]])
+@pytest.mark.parametrize("forced", [["weather"], ["add"], ["weather", "add"]])
 def test_a_forced_call_is_made(forced: list[str], backend: GeneratorBackend) -> None:
     conversation = says("Hello", tools=TOOLS, forced=forced)
-    sampling = Sampling(400, 1.0, json_schema=None)
-    for at, heard in answers(
-        backend,
-        {
-            at: (conversation, msgspec.structs.replace(sampling, seed=at))
-            for at in range(4 if forced != ["stop"] else 0)
-        },
-    ).items():
-        assert heard.finish.reason == "tool_calls", at
+    asked = {at: (conversation, Sampling(400, 1.0, seed=at)) for at in range(4)}
+    arguments = {"weather": an_object(city=WORD), "add": an_object(one=NUMBER, other=NUMBER)}
+    for heard in answers(backend, asked).values():
+        assert heard.finish.reason == "tool_calls"
         assert not heard.text
         (call,) = heard.calls
         assert call.name in forced
-        tool = next(each for each in TOOLS if each["function"]["name"] == call.name)
-        parameters = json.loads(json.dumps(tool["function"]["parameters"]))
-        for name, value in parameters["properties"].items():
-            if "$ref" in value:
-                parameters["properties"][name] = NUMBER
-        assert fits(json.loads(call.arguments), parameters)
-    assert json.loads(call_schema(TOOLS, forced))
+        assert fitting(call.arguments, arguments[call.name])
 
 
 def test_a_tool_that_is_not_there_cannot_be_forced(backend: GeneratorBackend) -> None:
@@ -152,6 +140,7 @@ def test_a_tool_that_is_not_there_cannot_be_forced(backend: GeneratorBackend) ->
         '{"$ref": "#/$defs/gone"}',
         '{"$ref": "http://127.0.0.1:9/schema"}',
         '{"not": {}}',
+        json.dumps({"allOf": [{"type": "string", "pattern": f".*{at}.*"} for at in range(30)]}),
         '{"a": ' * 5000 + "1" + "}" * 5000,
         '{"enum": ["' + "x" * MAX_SCHEMA_BYTES + '"]}',
     ],

@@ -23,6 +23,7 @@ from tests.engine.chat.conversing import (
     prompt_ids,
     reference,
     says,
+    token_id,
 )
 
 pytestmark = pytest.mark.engine
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.engine
 QUESTIONS = [f"{'Tell me more, please. ' * (at * at % 7)}What is {at}?" for at in range(16)]
 
 
-def is_ended(backend: GeneratorBackend, ids: list[int]) -> list[int]:
+def until_the_end(backend: GeneratorBackend, ids: list[int]) -> list[int]:
     ends = set(backend._words.ends)
     return ids[: next((at for at, id in enumerate(ids) if id in ends), len(ids))]
 
@@ -51,7 +52,7 @@ def test_greedy_answers_are_those_of_mlx_lm(
     talk.run()
     for at, prompt in enumerate(prompts):
         expected = reference(chat_path(architecture), prompt.ids, 24)
-        expected = is_ended(backend, expected)
+        expected = until_the_end(backend, expected)
         text = backend.detokenize(Detokenize([0], [expected], skip_special=True))[0]
         heard = talk.heard[at]
         assert heard.text == text
@@ -65,7 +66,7 @@ def test_it_is_a_generator(backend: GeneratorBackend) -> None:
     assert backend.device
 
 
-def test_quantized_and_half_precision_models_answer(tmp_path: Path) -> None:
+def test_a_model_in_half_precision_answers(tmp_path: Path) -> None:
     path = chat_model(tmp_path, "qwen2", dtype="BF16")
     assert answer(load(path), says("Hello")).finish.completion_tokens == 24
 
@@ -100,8 +101,9 @@ def test_without_a_seed_answers_differ(backend: GeneratorBackend) -> None:
 
 def test_settings_narrow_what_can_be_said(backend: GeneratorBackend) -> None:
     greedy = answer(backend, says("Hello")).text
+    hot = Sampling(max_tokens=24, temperature=2.0, seed=1)
     for narrow in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
-        sampling = Sampling(max_tokens=24, temperature=2.0, seed=1, **narrow)
+        sampling = msgspec.structs.replace(hot, **narrow)
         assert answer(backend, says("Hello"), sampling).text == greedy, narrow
 
 
@@ -121,7 +123,7 @@ def test_what_the_model_recommends_is_used_where_nothing_is_said(tmp_path: Path)
 
 
 def test_a_biased_token_is_said_and_its_neighbours_are_as_before(backend: GeneratorBackend) -> None:
-    letter = backend._words.tokenizer.token_to_id("x")
+    letter = token_id(backend._words.tokenizer, "x")
     biased = msgspec.structs.replace(GREEDY, logit_bias={letter: 100.0})
     free = answer(backend, says("Hello")).text
     both = answers(backend, {0: (says("Hello"), biased), 1: (says("Hello"), GREEDY)})
@@ -130,11 +132,12 @@ def test_a_biased_token_is_said_and_its_neighbours_are_as_before(backend: Genera
 
 
 def test_penalties_keep_an_answer_from_repeating_itself(backend: GeneratorBackend) -> None:
+    plain = Sampling(24, 0.0, top_logprobs=0)
     for penalty in ({"repetition_penalty": 5.0}, {"presence_penalty": 2.0}):
-        sampling = Sampling(max_tokens=24, temperature=0, top_logprobs=0, **penalty)
+        sampling = msgspec.structs.replace(plain, **penalty)
         heard = answer(backend, Plain("Hello"), sampling)
         said = [token.token.bytes for token in heard.tokens]
-        free = answer(backend, Plain("Hello"), Sampling(24, 0.0, top_logprobs=0))
+        free = answer(backend, Plain("Hello"), plain)
         assert len({*said}) > len({token.token.bytes for token in free.tokens}), penalty
 
 
@@ -239,15 +242,19 @@ def test_all_can_leave_at_any_time(backend: GeneratorBackend) -> None:
 def test_a_row_that_is_no_number_fails_alone(tmp_path: Path) -> None:
     backend = load(chat_model(tmp_path, "llama"))
     free = answer(backend, says("Hello")).text
-    broken = backend._words.tokenizer.token_to_id("x")
+    broken = token_id(backend._words.tokenizer, "x")
     table = backend._answers._samplers._model._model.model.embed_tokens
+    whole = mx.array(table.weight[broken])
     table.weight[broken] = mx.nan
-    both = answers(backend, {1: (says("Hello"), GREEDY), 2: (TokenIds([5, broken, 7]), GREEDY)})
+    prompt = TokenIds([*range(5, 25), broken, 7])
+    both = answers(backend, {1: (says("Hello"), GREEDY), 2: (prompt, GREEDY)})
     assert both[1].text == free
     assert both[2].error is not None
     assert both[2].error.code is ErrorCode.INVALID_MODEL_OUTPUT
     assert not both[2].text
     assert answer(backend, says("Hello")).text == free
+    table.weight[broken] = whole
+    assert answer(backend, prompt).finish.cached_tokens == 0, "nothing is kept of it"
 
 
 def test_a_step_that_fails_ends_what_ran_and_nothing_else(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 from mlx_serve_common.chat import Conversation, Plain, TokenIds
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.backends.generator import GeneratorBackend
-from tests.engine.chat.conversing import GREEDY, answer, chat_model, load, says
+from tests.engine.chat.conversing import GREEDY, answer, chat_model, load, says, token_id
 
 pytestmark = pytest.mark.engine
 
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
 }
@@ -47,7 +47,7 @@ def test_conversations_read_as_transformers_renders_them(
 ) -> None:
     from transformers import AutoTokenizer
 
-    theirs = AutoTokenizer.from_pretrained(chat_path(architecture))
+    theirs: Any = AutoTokenizer.from_pretrained(chat_path(architecture))
     backend = backend_of(architecture)
     knows_tools = architecture != "llama"
     if thinking and architecture != "qwen3":
@@ -63,7 +63,7 @@ def test_conversations_read_as_transformers_renders_them(
     if not knows_tools:
         messages = [message for message in messages if message["role"] != "tool"]
     tools = [TOOL] if knows_tools else []
-    variables = {} if thinking is None else {"enable_thinking": thinking}
+    variables: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
     expected = theirs.apply_chat_template(
         messages, tools=tools or None, add_generation_prompt=True, tokenize=False, **variables
     )
@@ -162,7 +162,7 @@ def test_a_model_without_a_template_only_continues(tmp_path: Path) -> None:
 
 def test_thoughts_are_told_apart(backend: GeneratorBackend) -> None:
     tokenizer = backend._words.tokenizer
-    start, end = tokenizer.token_to_id("<think>"), tokenizer.token_to_id("</think>")
+    start, end = token_id(tokenizer, "<think>"), token_id(tokenizer, "</think>")
     forced = msgspec.structs.replace(GREEDY, max_tokens=12, logit_bias={start: 1000.0})
     assert answer(backend, says("Hello"), forced).reasoning == "<think>" * 11
     begun = says("Hello", "<think>\nWell", continues=True)
@@ -175,7 +175,7 @@ def test_thoughts_are_told_apart(backend: GeneratorBackend) -> None:
 
 def test_calls_are_looked_for_only_where_there_are_tools(backend: GeneratorBackend) -> None:
     tokenizer = backend._words.tokenizer
-    mark = tokenizer.token_to_id("<tool_call>")
+    mark = token_id(tokenizer, "<tool_call>")
     forced = msgspec.structs.replace(GREEDY, max_tokens=3, logit_bias={mark: 1000.0})
     assert answer(backend, says("Hello"), forced).text == "<tool_call>" * 3
     heard = answer(backend, says("Hello", tools=[TOOL]), forced)
