@@ -10,7 +10,9 @@ from mlx_serve_gateway.sd_notify import Notifier
 
 
 @pytest.mark.parametrize(
-    ("pid", "watchdog_s"), [("", 2.5), (str(os.getpid()), 2.5), ("1", None)], ids=str
+    ("pid", "watchdog_s"),
+    [("", 2.5), (str(os.getpid()), 2.5), ("1", None)],
+    ids=["nobody", "us", "another"],
 )
 async def test_the_variables_are_taken_away(
     monkeypatch: pytest.MonkeyPatch, pid: str, watchdog_s: float | None
