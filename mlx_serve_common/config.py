@@ -129,6 +129,32 @@ class LimitsConfig(Section, frozen=True):
     max_body_bytes: Annotated[
         Bytes, Meta(description="Largest request body: bytes, or a size like 8MiB", extra=SIZE)
     ] = 8_388_608
+    max_header_bytes: Annotated[
+        Bytes, Meta(description="Largest headers of a request; more are answered 431", extra=SIZE)
+    ] = 32_768
+    max_connections: Annotated[
+        Count, Meta(description="Most connections; one that is idle makes room for a new one")
+    ] = 1024
+    max_requests: Annotated[
+        Count, Meta(description="Most requests answered at the same time; more are answered 429")
+    ] = 512
+    max_requests_per_peer: Annotated[
+        Count, Meta(description="Most of them for one other host; this machine is not counted")
+    ] = 64
+    header_timeout: Annotated[
+        Seconds, Meta(description="Seconds that the head of a request may take to arrive")
+    ] = 5
+    body_timeout: Annotated[
+        Seconds,
+        Meta(description="Seconds that its body may take; less than 1 KiB/s ends after a third"),
+    ] = 30
+    idle_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds until an idle connection is closed; behind a proxy more than"
+            " what that keeps idle, such as 75"
+        ),
+    ] = 60
     request_timeout: Annotated[
         Seconds, Meta(description="Seconds until a request that still waits is answered 504")
     ] = 120

@@ -1,4 +1,4 @@
-"""Loading the configuration: defaults < file < environment < command line.
+"""Loading the configuration: defaults < key file < file < environment < command line.
 
 Invariants: every value is checked in the layer that gives it, also one that a later layer
 replaces; a list or mapping is replaced whole; every key of the result has an origin.
@@ -12,12 +12,14 @@ from typing import Any
 
 import msgspec
 
+from mlx_serve_common.admin_key import read_admin_key
 from mlx_serve_common.config import Config, conflicts
 from mlx_serve_common.config_file import read_config_file
 from mlx_serve_common.logs import escape
 from mlx_serve_common.settings import KEYS, Key, Layer, Setting, checked
 
 FILE_NAME = "config.yaml"
+KEY_FILE_NAME = "admin.key"
 DEFAULT_ORIGIN = "default"
 
 _PREFIX = "MLX_SERVE_"
@@ -69,11 +71,13 @@ def load_config(
     path = file or home / FILE_NAME
     present = file is not None or _is_there(path)
     file_layer, warnings = read_config_file(path) if present else ({}, [])
+    key_file = home / KEY_FILE_NAME
+    key_layer = read_admin_key(key_file) if _is_there(key_file) else {}
     env_layer, unknown = _environment_layer(environ)
     given = {name: setting for name, setting in overrides.items() if setting.value is not None}
     cli_layer = {name: checked(name, setting) for name, setting in given.items()}
 
-    settings = file_layer | env_layer | cli_layer
+    settings = key_layer | file_layer | env_layer | cli_layer
     config = _built(settings, home)
     for names, message in conflicts(config):
         name = next(name for name in names if name in settings)

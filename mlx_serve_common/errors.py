@@ -4,6 +4,7 @@
     ├── the client's mistake      invalid_json  invalid_request  empty_input  too_many_inputs
     │                             context_length_exceeded  unsupported_parameter
     │                             model_type_mismatch  request_quarantined  request_too_large
+    │                             headers_too_large  url_too_long
     │                             unsupported_media_type  model_not_found  unknown_url
     │                             method_not_allowed  request_timeout  access_denied
     │                             host_not_allowed  origin_not_allowed
@@ -33,6 +34,8 @@ class ErrorCode(StrEnum):
     MODEL_TYPE_MISMATCH = "model_type_mismatch"
     REQUEST_QUARANTINED = "request_quarantined"
     REQUEST_TOO_LARGE = "request_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    URL_TOO_LONG = "url_too_long"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     MODEL_NOT_FOUND = "model_not_found"
     UNKNOWN_URL = "unknown_url"

@@ -129,6 +129,8 @@ def select(part: P, positions: Sequence[int]) -> P:
 
 class Batch(_Message, frozen=True, tag="batch"):
     parts: list[Part]
+    urgent: bool = False
+    """Somebody waits for it: computed before what is not, and between two micro-batches of it."""
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
@@ -175,6 +177,8 @@ class Ready(_Message, frozen=True, tag="ready"):
     device: str
     load_s: float
     memory_bytes: int
+    matmul_gflops: float | None = None
+    """How fast the worker multiplies matrices, where it computes on a CPU."""
 
 
 class Embedded(_Message, frozen=True, tag="embedded"):
@@ -285,6 +289,9 @@ def settled(message: Result | Progress) -> list[int]:
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: "msgspec.msgpack.Decoder[ToWorker]" = msgspec.msgpack.Decoder(ToWorker)
 _from_worker: "msgspec.msgpack.Decoder[FromWorker]" = msgspec.msgpack.Decoder(FromWorker)
+
+NOT_A_MESSAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""All that decoding raises, whatever the bytes are."""
 
 encode = _encoder.encode
 decode_to_worker = _to_worker.decode

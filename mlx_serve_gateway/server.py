@@ -18,15 +18,14 @@ from pathlib import Path
 
 import uvloop
 from hypercorn.asyncio import serve as hypercorn_serve
-from hypercorn.config import Config as HypercornConfig
-from hypercorn.config import Sockets
 from starlette.types import ASGIApp
 
 from mlx_serve_common.config import Config
 from mlx_serve_common.errors import ServeError
-from mlx_serve_gateway import connection
 from mlx_serve_gateway.app import build_app
 from mlx_serve_gateway.composition import composed
+from mlx_serve_gateway.connections import settings as connections
+from mlx_serve_gateway.faults import EXIT_FAULT, end_on_faults
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.metrics_port import metrics_app, metrics_listener
 from mlx_serve_gateway.pool import Pool
@@ -39,9 +38,7 @@ from mlx_serve_gateway.services import Controls, Services
 log = logging.getLogger(__name__)
 
 EXIT_OK = 0
-EXIT_FAULT = 70
 
-_BACKLOG = 2048
 _GRACE_S = 2.0
 
 
@@ -54,7 +51,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
             if port == 0 and listeners:
                 address = (address[0], listeners[0].getsockname()[1], *address[2:])
             listeners.append(
-                socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=False)
+                socket.create_server(
+                    address, family=family, backlog=connections.BACKLOG, dualstack_ipv6=False
+                )
             )
     except OSError:
         for listener in listeners:
@@ -93,6 +92,7 @@ async def _serve(
     on_started = partial(_tell_ready, notifier, on_ready)
     app = Reconfiguration(read_config, partial(build_app, on_started=on_started))
     _on_signals(stop)
+    end_on_faults(asyncio.get_running_loop())
     async with composed(config, home, instance, Controls(stop.set, app.reload)) as services:
         app.begin(services)
         _on_hangup(app)
@@ -113,14 +113,14 @@ async def _serve_until_stopped(
 ) -> None:
     lifecycle = app.services.lifecycle
     closing = asyncio.Event()
-    connection.install()
+    connections.install()
     async with asyncio.TaskGroup() as tasks:
         alive = tasks.create_task(notifier.keep_alive(listeners[0].getsockname()))
         servers = [
             tasks.create_task(
                 hypercorn_serve(
                     served,  # type: ignore[arg-type]
-                    _hypercorn_config(app.services.config, bound),
+                    connections.settings_for(app.services.config.limits, bound),
                     shutdown_trigger=closing.wait,
                     mode="asgi",
                 )
@@ -197,27 +197,3 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-class _HypercornConfig(HypercornConfig):
-    def create_sockets(self) -> Sockets:
-        sockets = super().create_sockets()
-        for listener in sockets.insecure_sockets:
-            # Hypercorn has made it inheritable: a worker would keep the port open after us.
-            listener.set_inheritable(False)
-        return sockets
-
-
-def _hypercorn_config(config: Config, listeners: list[socket.socket]) -> HypercornConfig:
-    settings = _HypercornConfig()
-    settings.bind = [f"fd://{listener.detach()}" for listener in listeners]
-    settings.backlog = _BACKLOG
-    settings.graceful_timeout = config.limits.drain_timeout
-    settings.include_server_header = False
-    # Longer than what proxies keep idle, or they use a connection that we are closing.
-    settings.keep_alive_timeout = 75
-    settings.keep_alive_max_requests = 1_000_000
-    settings.accesslog = None
-    settings.errorlog = logging.getLogger("hypercorn.error")
-    # No read_timeout: it counts while a client silently waits for its answer.
-    return settings

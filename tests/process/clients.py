@@ -1,6 +1,7 @@
 """Many requests at once, and clients that behave badly."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterable
 from typing import Any
@@ -34,14 +35,21 @@ async def in_flight(gateway: Gateway, count: int) -> None:
         await asyncio.sleep(0.002)
 
 
+_LENGTH = re.compile(rb"content-length: ([0-9]+)", re.IGNORECASE)
 POST = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n"
 
 
 class RawClient:
     """A connection on which a test says exactly what it wants."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT_S)
+    def __init__(
+        self, gateway: Gateway, address: str = "127.0.0.1", receive_buffer: int | None = None
+    ) -> None:
+        self._socket = socket.socket()
+        self._socket.settimeout(LIMIT_S)
+        if receive_buffer is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.connect((address, gateway.port))
 
     def send(self, *parts: bytes) -> None:
         self._socket.sendall(b"".join(parts))
@@ -60,6 +68,22 @@ class RawClient:
         while more := self._socket.recv(65536):
             heard += more
         return heard
+
+    def hear_answer(self) -> bytes:
+        """One answer of a known length; the connection stays."""
+        heard = b""
+        while (end := heard.find(b"\r\n\r\n")) < 0:
+            heard += self._more()
+        found = _LENGTH.search(heard[:end])
+        assert found is not None, heard
+        while len(heard) < end + 4 + int(found[1]):
+            heard += self._more()
+        return heard
+
+    def _more(self) -> bytes:
+        more = self._socket.recv(65536)
+        assert more, "the connection has ended"
+        return more
 
     def hear_some(self) -> bytes:
         return self._socket.recv(65536)

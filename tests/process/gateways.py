@@ -59,7 +59,13 @@ class Gateway:
     """A context manager: leaving it stops the gateway and checks that nothing stays."""
 
     def __init__(
-        self, home: Path, store: ModelStore, config: Config | None = None, **env: str
+        self,
+        home: Path,
+        store: ModelStore,
+        config: Config | None = None,
+        *,
+        host: str = "127.0.0.1",
+        **env: str,
     ) -> None:
         self.home = home
         self.store = store
@@ -67,7 +73,7 @@ class Gateway:
         given = config or Config()
         self._config = msgspec.structs.replace(
             given,
-            server=msgspec.structs.replace(given.server, host="127.0.0.1", port=0),
+            server=msgspec.structs.replace(given.server, host=host, port=0),
             models=msgspec.structs.replace(
                 given.models or ModelsConfig(), directory=str(store.models_dir)
             ),
@@ -220,6 +226,11 @@ class Gateway:
         assert worker is not None
         pid: int = worker["pid"]
         return pid
+
+
+def is_alive(process: psutil.Process) -> bool:
+    # Nobody may be there to reap an orphan: what only waits for that is gone as well.
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _is_shell(process: psutil.Process) -> bool:
