@@ -81,7 +81,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object per line: ts, level, logger, message, request_id, trace_id, exception, extra fields."""
+    """One object per line: ts, level, logger, message, the ids, exception, extra fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

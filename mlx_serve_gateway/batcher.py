@@ -2,6 +2,8 @@
 
 Natural batching: a worker holds one batch running and one ahead; while both are out, items gather.
 (A chat worker holds many batches of one item: its answers join and leave a batch of its own.)
+Interactive calls and bulk loads have queues and credit of their own, so that a query is with its
+worker at once, and the worker lets it go first.
 
 Invariants: every offered item is in exactly one place (queued, to be sent again, or in the worker)
 until it is settled or its call is cancelled. When a worker dies, every item it held may have killed
@@ -11,6 +13,7 @@ still waited here is no suspect.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -18,14 +21,15 @@ import msgspec
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import Batch, Part
 from mlx_serve_gateway.calls import Call
+from mlx_serve_gateway.priority import Priority, priority_by_size
 
 CREDIT = 2
-"""One batch running, one ahead."""
+"""One batch running, one ahead, of either priority."""
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
     credit: int = CREDIT
-    """Batches that the worker holds at a time."""
+    """Batches of one priority that the worker holds at a time."""
     queue_items: int = 4096
     queue_characters: int = 64 * 1024 * 1024
     batch_items: int = 128
@@ -41,39 +45,47 @@ class Recovered(NamedTuple):
     """Part of their answer may be with the client already."""
 
 
+class _Sent(NamedTuple):
+    """A batch in the worker, and what of it is not answered yet."""
+
+    priority: Priority
+    ids: set[int]
+
+
 class Batcher:
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._next_id = 1
-        self._queue: deque[Call] = deque()
-        self._again: deque[int] = deque()
+        self._queues: dict[Priority, deque[Call]] = {each: deque() for each in Priority}
+        self._again: dict[Priority, deque[int]] = {each: deque() for each in Priority}
         self._alone: deque[int] = deque()
         self._suspected: set[int] = set()
         self._calls: dict[int, Call] = {}
         """The ledger: whose answer an id is, for items that were handed out."""
-        self._in_worker: deque[set[int]] = deque()
+        self._in_worker: list[_Sent] = []
         self._queued_items = 0
         self._queued_characters = 0
 
     @property
     def queued(self) -> int:
         """Items waiting here."""
-        return self._queued_items + len(self._again) + len(self._alone)
+        return self._queued_items + len(self._alone) + sum(map(len, self._again.values()))
 
     @property
     def waiting_since(self) -> float | None:
         """When the oldest request with an item here was made."""
-        again = (self._calls[id] for id in (*self._again, *self._alone) if id in self._calls)
-        return min((call.asked_at for call in (*self._queue, *again)), default=None)
+        ids = chain(self._alone, *self._again.values())
+        again = (self._calls[id] for id in ids if id in self._calls)
+        return min((call.asked_at for call in chain(*self._queues.values(), again)), default=None)
 
     @property
     def in_worker(self) -> int:
-        return sum(len(ids) for ids in self._in_worker)
+        return sum(len(sent.ids) for sent in self._in_worker)
 
     @property
     def is_full_batch(self) -> bool:
         """Waiting for company would not make the next batch larger."""
-        return self.queued >= self._limits.batch_items or bool(self._again or self._alone)
+        return self.queued >= self._limits.batch_items or self.queued > self._queued_items
 
     @property
     def is_empty(self) -> bool:
@@ -92,47 +104,49 @@ class Batcher:
                 f"{self.queued} inputs are already waiting for this model; try again shortly",
                 retry_after_s=1,
             )
+        call.priority = call.priority or priority_by_size(call.size, characters)
         call.first_id = self._next_id
         self._next_id += call.size
         self._queued_items += call.size
         self._queued_characters += characters
-        self._queue.append(call)
+        self._queues[call.priority].append(call)
 
     def cancel(self, call: Call) -> list[int]:
         """Forget a call; what its worker should drop is returned."""
-        if call in self._queue:
-            self._queue.remove(call)
-            for index in range(call.sent, call.size):
-                self._leave_queue(call, index)
+        for queue in self._queues.values():
+            if call in queue:
+                queue.remove(call)
+                for index in range(call.sent, call.size):
+                    self._leave_queue(call, index)
         ids = range(call.first_id, call.first_id + call.sent)
         for id in ids:
             self._calls.pop(id, None)
             self._suspected.discard(id)
-        self._again = deque(id for id in self._again if id not in ids)
-        self._alone = deque(id for id in self._alone if id not in ids)
-        return sorted(id for batch in self._in_worker for id in batch if id in ids)
+        for waiting in (self._alone, *self._again.values()):
+            for id in [id for id in waiting if id in ids]:
+                waiting.remove(id)
+        return [id for id in self._held() if id in ids]
 
     # --- the worker ------------------------------------------------------------------------------
 
     def take(self) -> Batch | None:
         """The next batch for the worker, unless it has enough or nothing waits."""
-        # Who is tried alone has the worker to itself: an answer lost in the crash of what runs next
-        # would make an innocent one the killer.
-        credit = 1 if self._suspected else self._limits.credit
-        if len(self._in_worker) >= credit:
-            return None
-        ids = list(self._next_ids())
-        if not ids:
-            return None
-        self._in_worker.append(set(ids))
-        return Batch(list(self._parts(ids)))
+        if self._suspected:
+            # Who is tried alone has the worker to itself: an answer lost in the crash of what runs
+            # next would make an innocent one the killer.
+            return None if self._in_worker else self._send(Priority.BULK, [self._alone.popleft()])
+        for priority in Priority:
+            held = sum(sent.priority is priority for sent in self._in_worker)
+            if held < self._limits.credit and (ids := list(self._next_ids(priority))):
+                return self._send(priority, ids)
+        return None
 
     def settle(self, ids: Sequence[int]) -> list[Call | None]:
         """The worker answered these; whose they are (None where the caller has left)."""
-        for batch in self._in_worker:
-            batch.difference_update(ids)
+        for sent in self._in_worker:
+            sent.ids.difference_update(ids)
         # An emptied batch gives its credit back, whichever came first.
-        self._in_worker = deque(batch for batch in self._in_worker if batch)
+        self._in_worker = [sent for sent in self._in_worker if sent.ids]
         self._suspected.difference_update(ids)
         return [self._calls.pop(id, None) for id in ids]
 
@@ -145,17 +159,20 @@ class Batcher:
 
         Returns the calls that cannot be: part of their answer may be with the client already.
         """
-        held = sorted(id for batch in self._in_worker for id in batch if id in self._calls)
-        self._in_worker.clear()
+        held = [id for id in self._held() if id in self._calls]
         lost = [self._calls.pop(id) for id in held if not self._calls[id].is_repeatable]
-        again = [id for id in held if id in self._calls]
-        self._alone.extendleft(reversed([id for id in again if id in self._suspected]))
-        self._again.extendleft(reversed([id for id in again if id not in self._suspected]))
+        for sent in reversed(self._in_worker):
+            for id in sorted(sent.ids, reverse=True):
+                if id in self._suspected:
+                    self._alone.appendleft(id)
+                elif id in self._calls:
+                    self._again[sent.priority].appendleft(id)
+        self._in_worker.clear()
         return lost
 
     def recover(self) -> Recovered:
         """The worker died: send again what it held, alone, and tell what is not."""
-        held = sorted(id for batch in self._in_worker for id in batch)
+        held = self._held()
         self._in_worker.clear()
         recovered = Recovered([], [])
         for id in held:
@@ -182,32 +199,37 @@ class Batcher:
 
     def calls(self) -> list[Call]:
         """Each that waits for an answer."""
-        return list(dict.fromkeys((*self._queue, *self._calls.values())))
+        return list(dict.fromkeys(chain(*self._queues.values(), self._calls.values())))
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _next_ids(self) -> Iterator[int]:
-        if self._alone:
-            yield self._alone.popleft()
-            return
+    def _held(self) -> list[int]:
+        return sorted(id for sent in self._in_worker for id in sent.ids)
+
+    def _send(self, priority: Priority, ids: list[int]) -> Batch:
+        self._in_worker.append(_Sent(priority, set(ids)))
+        return Batch(list(self._parts(ids)), urgent=priority is Priority.INTERACTIVE)
+
+    def _next_ids(self, priority: Priority) -> Iterator[int]:
+        queue, again = self._queues[priority], self._again[priority]
         room = self._limits.batch_items
-        while self._again and room:
+        while again and room:
             room -= 1
-            yield self._again.popleft()
+            yield again.popleft()
         characters = 0
-        # Calls deal in turns, so that a single query is not stuck behind a bulk load.
-        share = max(1, room // max(1, len(self._queue)))
-        while self._queue and room:
-            call = self._queue.popleft()
+        # Calls deal in turns, so that none is stuck behind a larger one.
+        share = max(1, room // max(1, len(queue)))
+        while queue and room:
+            call = queue.popleft()
             for _ in range(min(share, room, call.size - call.sent)):
                 characters += call.characters(call.sent)
                 if characters > self._limits.batch_characters and room < self._limits.batch_items:
-                    self._queue.appendleft(call)
+                    queue.appendleft(call)
                     return
                 room -= 1
                 yield self._hand_out(call)
             if call.sent < call.size:
-                self._queue.append(call)
+                queue.append(call)
 
     def _hand_out(self, call: Call) -> int:
         item = call.first_id + call.sent

@@ -1,8 +1,10 @@
 """Stops a model that keeps dying from being started again and again. Pure, on a given clock.
 
-Invariants: opens on the third death within a minute. It heals by itself: after the pause the next
-request starts the model, and until an answer has come through one more death is enough to open it
-again, for twice as long as before and at most ten minutes.
+Invariants: opens on the third death within a minute that no answer came between; whoever records
+deaths leaves out those that an input is known to have caused. So who kills a model that works, by
+hand or with a new poison each time, cannot have it refused to everybody. It heals by itself: after
+the pause the next request starts the model, and until an answer has come through one more death is
+enough to open it again, for twice as long as before and at most ten minutes.
 """
 
 from collections import deque
@@ -30,6 +32,7 @@ class Breaker:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def record_success(self) -> None:
+        self._deaths.clear()
         self._on_probation = False
         self._pause_s = FIRST_PAUSE_S
 

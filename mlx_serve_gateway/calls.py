@@ -21,6 +21,7 @@ from mlx_serve_common.wire import (
     Encoding,
     Part,
     Piece,
+    Progress,
     Rerank,
     Result,
     Scored,
@@ -30,6 +31,7 @@ from mlx_serve_common.wire import (
     Truncate,
     Vocabulary,
 )
+from mlx_serve_gateway.priority import Priority
 
 
 class Call:
@@ -37,6 +39,10 @@ class Call:
 
     is_repeatable = True
     """Computing it again gives the same answer, and nobody has heard any of it."""
+    answered_by: type[Result | Progress]
+    """The only message that can hold its answer."""
+    priority: Priority | None = None
+    """None leaves it to its size, until it queues."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -96,6 +102,8 @@ class EmbedOptions(msgspec.Struct, frozen=True, kw_only=True):
 class EmbedCall(Call):
     """Texts or token ids to vectors."""
 
+    answered_by = Embedded
+
     def __init__(
         self,
         inputs: list[str] | list[list[int]],
@@ -134,6 +142,8 @@ class EmbedCall(Call):
 class RerankCall(Call):
     """Documents scored against one query."""
 
+    answered_by = Scored
+
     def __init__(
         self, query: str, documents: list[str], instruction: str | None, truncate: Truncate
     ) -> None:
@@ -167,6 +177,8 @@ class RerankCall(Call):
 
 
 class TokenizeCall(Call):
+    answered_by = Tokenized
+
     def __init__(self, texts: list[str], *, special: bool, pieces: bool = False) -> None:
         super().__init__(len(texts))
         self.texts = texts
@@ -194,6 +206,8 @@ class TokenizeCall(Call):
 class CountTokensCall(Call):
     """A conversation to the token ids that the model would read."""
 
+    answered_by = Tokenized
+
     def __init__(self, conversation: Conversation) -> None:
         super().__init__(1)
         self.conversation = conversation
@@ -214,6 +228,8 @@ class CountTokensCall(Call):
 
 
 class DetokenizeCall(Call):
+    answered_by = Detokenized
+
     def __init__(self, tokens: list[list[int]], *, skip_special: bool = False) -> None:
         super().__init__(len(tokens))
         self.tokens = tokens

@@ -36,16 +36,9 @@ class Channel:
         self.token = secrets.token_bytes(TOKEN_BYTES)
         self._on_frame = on_frame
         self._loop = asyncio.get_running_loop()
-        self._socket = context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
-        self._socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
         try:
-            self._socket.bind(f"ipc://{self.path}")
+            self._socket = _bound(context, self.path)
         except zmq.ZMQError as error:
-            self._socket.close()
             raise OSError(error.errno, f"no worker socket: {error.strerror}") from None
         self._fd = int(self._socket.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._on_readable)
@@ -80,3 +73,18 @@ class Channel:
 
     def _has_frames(self) -> bool:
         return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _bound(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, _HIGH_WATER_MARK)
+    socket.setsockopt(zmq.RCVHWM, _HIGH_WATER_MARK)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    try:
+        socket.bind(f"ipc://{path}")
+    except zmq.ZMQError:
+        socket.close()
+        raise
+    return socket

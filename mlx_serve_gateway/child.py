@@ -1,8 +1,9 @@
 """A child process: started without fork, watched without polling, reaped by its owner.
 
 Invariants: ``exited`` is resolved once, after the child was reaped; until then its pid is ours and
-cannot belong to anybody else, so a kill never hits a stranger. Started only from the main thread:
-Linux ties a child's death signal to the thread that started it.
+cannot belong to anybody else, so a kill never hits a stranger. It leads a process group, and what
+it has started there ends with it. Started only from the main thread: Linux ties a child's death
+signal to the thread that started it.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 
 class Child:
@@ -39,12 +41,13 @@ class Child:
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 *((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in fds.items()),
             ],
+            setpgroup=0,
         )
         try:
             _when_exited(self._loop, self.pid, self._reap)
         except Exception:
             # No descriptor left to watch it with: nobody would ever reap it.
-            os.kill(self.pid, signal.SIGKILL)
+            self._kill_group()
             os.waitpid(self.pid, 0)
             raise
 
@@ -58,9 +61,15 @@ class Child:
 
     def kill(self) -> None:
         if self.is_running:
-            os.kill(self.pid, signal.SIGKILL)
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        # Of a group in which all have died, macOS says that we may not.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
+        self._kill_group()
         self._before_reap(self.pid)
         _, status = os.waitpid(self.pid, 0)
         if not self.exited.done():

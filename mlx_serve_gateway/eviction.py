@@ -62,14 +62,14 @@ def make_room(
     staying = [occupant for occupant in occupants if not occupant.is_leaving]
     if _fits(kind, footprint, staying, room):
         return Wait(for_busy=False)
-    evicted: list[str] = []
+    evicted: list[Occupant] = []
     for occupant in sorted(staying, key=lambda occupant: occupant.last_used):
         if not _may_leave(occupant) or not _helps(occupant, kind, footprint, staying, room):
             continue
         staying.remove(occupant)
-        evicted.append(occupant.name)
+        evicted.append(occupant)
         if _fits(kind, footprint, staying, room):
-            return Evict(evicted)
+            return Evict([each.name for each in _needed(evicted, kind, footprint, staying, room)])
     pinned = [occupant for occupant in staying if occupant.is_pinned]
     if _fits(kind, footprint, pinned, room):
         return Wait(for_busy=True)
@@ -98,6 +98,23 @@ def _helps(
     return occupant.kind == kind or _memory(staying) + footprint > room.memory_bytes
 
 
+def _needed(
+    evicted: Sequence[Occupant],
+    kind: ModelKind,
+    footprint: int,
+    staying: Sequence[Occupant],
+    room: Room,
+) -> list[Occupant]:
+    """Those without whose leaving it does not fit: one chosen later may have made room enough."""
+    needed = list(evicted)
+    for occupant in reversed(evicted):
+        others = [each for each in needed if each is not occupant]
+        kept = [each for each in evicted if each not in others]
+        if _fits(kind, footprint, [*staying, *kept], room):
+            needed = others
+    return needed
+
+
 def _fits(kind: ModelKind, footprint: int, occupants: Sequence[Occupant], room: Room) -> bool:
     taken = sum(occupant.kind == kind for occupant in occupants)
     return taken < room.slots[kind] and _memory(occupants) + footprint <= room.memory_bytes
@@ -118,5 +135,5 @@ def _why_never(kind: ModelKind, footprint: int, pinned: Sequence[Occupant], room
     taken = sum(occupant.kind == kind for occupant in pinned)
     return (
         f"the model needs a place among at most {room.slots[kind]} {kind} models in memory, and "
-        f"{taken} are pinned; raise cache.max_{kind}_models or unpin one"
+        f"{taken} are pinned or preloaded; raise cache.max_{kind}_models or name fewer"
     )

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from mlx_serve_common.chat import Delta, Prompt, Sampling
-from mlx_serve_common.wire import Generate, Part, Result
+from mlx_serve_common.wire import Generate, Generated, Part, Result
 from mlx_serve_gateway.calls import Call
+from mlx_serve_gateway.priority import Priority
 
 
 class Said(NamedTuple):
@@ -26,6 +27,9 @@ class GenerateCall(Call):
     """One prompt, and one or more answers to it."""
 
     is_repeatable = False
+    answered_by = Generated
+    # Answers share every step of their model, whoever they are for.
+    priority = Priority.INTERACTIVE
 
     def __init__(self, prompt: Prompt, sampling: Sampling, choices: int = 1) -> None:
         super().__init__(choices)

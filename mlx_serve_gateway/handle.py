@@ -22,6 +22,7 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.launch import GenerationLimits, LaunchSpec
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import (
+    NOT_A_MESSAGE,
     PROTOCOL,
     Batch,
     Cancel,
@@ -124,7 +125,7 @@ class WorkerHandle:
                 self._start(resources)
             except OSError as error:
                 log.error("a worker of %s could not be started: %s", self.model.name, error)
-                return ExitReport(Failure.CRASHED, process_not_started())
+                return ExitReport(Failure.NOT_STARTED, process_not_started())
             try:
                 report = await self._live()
             finally:
@@ -234,7 +235,7 @@ class WorkerHandle:
     def _on_frame(self, frame: memoryview) -> None:
         try:
             message = decode_from_worker(frame)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except NOT_A_MESSAGE:
             self._on_fault(Failure.BROKE_PROTOCOL)
             return
         self._on_message(message)

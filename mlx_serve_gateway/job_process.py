@@ -118,7 +118,7 @@ def _last_event(said: JobEvent | None, exit_code: int, is_stopped: bool) -> JobE
 
 
 def _failed(message: str) -> JobEvent:
-    return JobEvent(error=message, code=ErrorCode.INTERNAL_ERROR)
+    return JobEvent(error=message, code=ErrorCode.WORKER_CRASHED)
 
 
 class _EventPipe:

@@ -31,7 +31,7 @@ from mlx_serve_common.wire import (
     settled,
 )
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
-from mlx_serve_gateway.breaker import Breaker
+from mlx_serve_gateway.breaker import WINDOW_S, Breaker
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.eviction import Occupant
 from mlx_serve_gateway.meter import Meter
@@ -40,6 +40,7 @@ from mlx_serve_gateway.refusals import (
     answer_lost,
     killed_by_input,
     not_an_answer,
+    shutting_down,
     still_loading,
     too_slow,
 )
@@ -165,6 +166,9 @@ class Lane:
     @contextmanager
     def asked(self, call: Call) -> Iterator[None]:
         """Have a call computed while the block runs; what is left of it then is abandoned."""
+        if self.phase is Phase.ABSENT:
+            # Given up since it was leased, and those who had asked were told.
+            raise self.refusal or shutting_down()
         call.asked_at = self._now()
         self.batcher.offer(call)
         self.pump()
@@ -250,21 +254,31 @@ class Lane:
         How long to wait before the next worker, if it has happened too often.
         """
         now = self._now()
+        recovered = self.batcher.recover()
+        # Nothing in an input makes a process kill itself so: somebody else did it.
+        is_murder = exit_code == -signal.SIGKILL
+        is_explained = bool(recovered.killers) and not is_murder and self._works(now)
         if failure is not Failure.NOT_STARTED:
             self.restarts += 1
-            self.breaker.record_death(now)
-        recovered = self.batcher.recover()
+            if not is_explained:
+                self.breaker.record_death(now)
         for call, index in recovered.killers:
-            self.quarantine.add(call.fingerprint(index), now)
-            call.fail(killed_by_input(failure, index, call.size))
+            if is_murder:
+                call.fail(answer_lost())
+            else:
+                self.quarantine.add(call.fingerprint(index), now)
+                call.fail(killed_by_input(failure, index, call.size))
         for call, index in recovered.lost:
-            # Nothing in a prompt makes a process kill itself so: somebody else did it.
-            if exit_code != -signal.SIGKILL:
+            if not is_murder:
                 self.quarantine.suspect(call.fingerprint(index), now)
             call.fail(answer_lost())
         if recovered.killers or recovered.lost:
             self._refuse_the_like(now)
         return self.breaker.open_for(now)
+
+    def _works(self, now: float) -> bool:
+        """It does not die of everything that it is asked."""
+        return self.last_success is not None and now - self.last_success < WINDOW_S
 
     def _refuse_the_like(self, now: float) -> None:
         """What has just killed a worker may have been asked more than once."""
@@ -299,7 +313,8 @@ class Lane:
     def on_progress(self, progress: Progress) -> None:
         now = self._now()
         callers = self.batcher.callers(progress.ids)
-        self.batcher.settle(settled(progress))
+        ended = settled(progress)
+        self.batcher.settle(ended)
         for position, (id, call) in enumerate(zip(progress.ids, callers, strict=True)):
             if call is not None:
                 call.moved_at = now
@@ -309,9 +324,10 @@ class Lane:
                     self._hear(call, id, progress.deltas[position], now)
                 else:
                     self._on_nonsense(call, progress)
+        if ended:
+            self.breaker.record_success()
         if isinstance(progress, Generated):
             self.last_success = now
-            self.breaker.record_success()
         self.pump()
 
     def _hear(self, call: Call, id: int, delta: Delta, now: float) -> None:

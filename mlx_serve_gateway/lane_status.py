@@ -31,6 +31,8 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the model itself takes there, as its worker said."""
     last_success_s: float | None
     error: str | None
+    matmul_gflops: float | None = None
+    """How fast its worker multiplies matrices, where that is a CPU."""
 
 
 def lane_status(lane: Lane, now: float) -> LaneStatus:
@@ -54,5 +56,6 @@ def lane_status(lane: Lane, now: float) -> LaneStatus:
         device=lane.loaded.device if lane.loaded is not None else None,
         memory_bytes=lane.loaded.memory_bytes if lane.loaded is not None else None,
         last_success_s=None if lane.last_success is None else now - lane.last_success,
-        error=lane.refusal.message if lane.refusal is not None else None,
+        error=lane.trouble(now),
+        matmul_gflops=lane.loaded.matmul_gflops if lane.loaded is not None else None,
     )

@@ -5,7 +5,6 @@ carried out by ``Residents``, which alone decides who stays.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
@@ -13,14 +12,13 @@ from typing import Self
 
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
+from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.lane import Lane, Phase
 from mlx_serve_gateway.lane_status import LaneStatus, lane_status
 from mlx_serve_gateway.meter import Meter
 from mlx_serve_gateway.refusals import being_removed, still_in_use
 from mlx_serve_gateway.residents import Launch, PoolSettings, Residents
 from mlx_serve_gateway.server_events import Tell
-
-log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -57,11 +55,17 @@ class Pool:
         self._residents.tick()
 
     @contextmanager
-    def lease(self, model: InstalledModel, ttl_s: float | None = None) -> Iterator[Lane]:
-        """Have the model loaded, and keep it from being evicted, while the block runs.
+    def lease(
+        self, model: InstalledModel, *calls: Call, ttl_s: float | None = None
+    ) -> Iterator[Lane]:
+        """Have the model loaded for these calls, and keep it from being evicted, while the block
+        runs.
 
         ``ttl_s`` is how long it then stays unused, for the rest of this stay in memory.
         """
+        for call in calls:
+            # Before anything is loaded, or evicted, for what is refused anyway.
+            self._residents.lane(model).quarantine.check(call, self._now())
         lane = self._residents.wanted(model)
         self._meter.leased(model, was_loaded=lane.ready_since is not None)
         if ttl_s is not None:
@@ -77,11 +81,7 @@ class Pool:
 
     def preload(self, model: InstalledModel) -> None:
         """Load a model in the background; whether it worked is seen in ``statuses``."""
-        self._residents.lane(model).is_promised = True
-        try:
-            self._residents.wanted(model).is_wanted = True
-        except ServeError as error:
-            log.error("%s is not preloaded: %s", model.name, error.message)
+        self._residents.promise(model)
 
     def unload(self, model: InstalledModel) -> None:
         """Let the model go as soon as nobody uses it; a pinned one stays."""

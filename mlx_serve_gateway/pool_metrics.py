@@ -40,6 +40,10 @@ class PoolMetrics(Collector):
             "last_success_age_seconds", "Since its last result", lanes,
             lambda lane: lane.last_success_s,
         )  # fmt: skip
+        yield _per_model(
+            "matmul_gflops", "Speed of a worker's products of matrices on a CPU", lanes,
+            lambda lane: lane.matmul_gflops,
+        )  # fmt: skip
 
     def _server(self, lanes: list[LaneStatus]) -> Iterator[Metric]:
         loaded = GaugeMetricFamily("mlx_serve_models_loaded", "Models in memory", labels=["type"])

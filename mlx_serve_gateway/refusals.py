@@ -34,6 +34,11 @@ def answer_lost() -> ServeError:
     return ServeError(ErrorCode.MODEL_UNAVAILABLE, message, retry_after_s=1)
 
 
+def not_an_answer() -> ServeError:
+    message = "the model's process gave an answer of another kind; the server's log has more"
+    return ServeError(ErrorCode.INFERENCE_FAILED, message)
+
+
 def still_loading(model: str) -> ServeError:
     return ServeError(
         ErrorCode.MODEL_LOADING,

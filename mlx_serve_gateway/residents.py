@@ -102,7 +102,7 @@ class Residents:
         lane = self.lane(model)
         lane.is_promised = True
         try:
-            if (message := self._promised_too_much(lane)) is not None:
+            if lane.phase is Phase.ABSENT and (message := self._promised_too_much(lane)):
                 self._refuse(lane, no_room(message))
                 raise no_room(message)
             self.wanted(model)
@@ -196,7 +196,8 @@ class Residents:
                 lane.phase = Phase.LOADING
                 # A context of its own: what the worker logs does not belong to the request that
                 # happened to start it.
-                self._tasks.create_task(self._keep(lane), context=Context())
+                stay = self._tasks.create_task(self._keep(lane), context=Context())
+                stay.add_done_callback(_tell_fault)
             case Evict(names):
                 for name in names:
                     self.leave(self.lanes[name], StopReason.EVICTED)
@@ -335,6 +336,12 @@ class Residents:
                 else:
                     self._wait_for_room(lane)
         self.reconcile()
+
+
+def _tell_fault(stay: "asyncio.Task[None]") -> None:
+    """At once, to whoever ends the server for it: its task group waits for the requests first."""
+    if not stay.cancelled() and (error := stay.exception()) is not None:
+        raise error
 
 
 class _LaneObserver:

@@ -1,8 +1,9 @@
 """Kills the workers if the gateway is gone, whatever the workers are doing.
 
 A shell that reads the pids of our children from a pipe. When the pipe ends, the gateway has died
-without a word and every pid still on the list is killed: this works where a worker cannot help
-itself (C code that holds the GIL, a stopped process) and on systems without a parent-death signal.
+without a word and every pid still on the list is killed, with all that it has started: this works
+where a worker cannot help itself (C code that holds the GIL, a stopped process) and on systems
+without a parent-death signal.
 
 Invariants: a pid is taken off the list before it is reaped, so no stranger's process can have it.
 A sentinel that dies is replaced.
@@ -24,10 +25,10 @@ trap '' HUP INT TERM
 pids=
 while read -r op pid; do
   if [ "$op" = + ]; then
-    pids="$pids $pid"
+    pids="$pids -$pid"
   else
     left=
-    for known in $pids; do [ "$known" = "$pid" ] || left="$left $known"; done
+    for known in $pids; do [ "$known" = "-$pid" ] || left="$left $known"; done
     pids=$left
   fi
 done

@@ -21,6 +21,7 @@ class StopReason(Enum):
 class Failure(Enum):
     """Why a worker left without being asked."""
 
+    NOT_STARTED = "could not be started"
     UNLOADABLE = "could not be loaded"
     START_TIMEOUT = "did not become ready in time"
     CRASHED = "crashed"

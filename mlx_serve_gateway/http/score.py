@@ -68,9 +68,12 @@ class ScoreApi:
         with self._services.pool.lease(model, *calls, ttl_s=ttl_s) as lane:
 
             async def all_answers() -> None:
-                async with asyncio.TaskGroup() as tasks:
-                    for call in calls:
-                        tasks.create_task(lane.answer(call))
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        for call in calls:
+                            tasks.create_task(lane.answer(call))
+                except ExceptionGroup as failures:
+                    raise failures.exceptions[0] from None
 
             await unless_gone(request.receive, all_answers())
         scores = [

@@ -78,25 +78,43 @@ class Grammars:
 def call_schema(tools: Sequence[dict[str, Any]], forced: Sequence[str]) -> str:
     """A call of one of the tools that are forced."""
     functions = [tool.get("function", {}) for tool in tools]
-    calls = [_call(function) for function in functions if function.get("name") in forced]
-    if len(calls) == 1:
-        return json.dumps(calls[0])
-    return json.dumps({"anyOf": [_moved(call, f"/anyOf/{at}") for at, call in enumerate(calls)]})
+    try:
+        calls = [_call(function) for function in functions if function.get("name") in forced]
+        if len(calls) == 1:
+            return json.dumps(calls[0])
+        moved = [_moved(call, f"/anyOf/{at}") for at, call in enumerate(calls)]
+        return json.dumps({"anyOf": moved})
+    except RecursionError:
+        raise refused("it is too deeply nested", "tools") from None
 
 
 def _call(function: dict[str, Any]) -> dict[str, Any]:
-    parameters = _moved(function.get("parameters") or {"type": "object"}, "/properties/arguments")
+    arguments = _as_object(function.get("parameters") or {})
     return {
         "type": "object",
-        "properties": {"name": {"const": function["name"]}, "arguments": parameters},
+        "properties": {
+            "name": {"const": function["name"]},
+            "arguments": _moved(arguments, "/properties/arguments"),
+        },
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
 
 
+def _as_object(parameters: dict[str, Any]) -> dict[str, Any]:
+    asked = parameters.get("type", "object")
+    if asked != "object" and (not isinstance(asked, list) or "object" not in asked):
+        raise refused("a tool's parameters are an object", "tools")
+    return {**parameters, "type": "object"}
+
+
 def _moved(schema: Any, place: str) -> Any:
-    """The same schema when it is part of another, at that place: references begin at the top."""
+    """The same schema when it is part of another, at that place: references begin at the top, or
+    where a schema says what it is called.
+    """
     match schema:
+        case {"$id": str()}:
+            return schema
         case dict():
             return {
                 key: f"#{place}{value[1:]}"
@@ -133,7 +151,9 @@ def _intersections(schema: Any) -> int:
 
 
 def told(error: Any) -> str:
-    return " ".join(str(error).split())[:_MAX_TOLD]
+    # What comes after that is llguidance's own state.
+    said = " ".join(str(error).partition("<state>")[0].split())[:_MAX_TOLD]
+    return "no value fits it" if said == "NoExtensionBias" else said
 
 
 def refused(message: str, param: str) -> ServeError:

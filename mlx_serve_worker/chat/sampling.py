@@ -20,6 +20,8 @@ from mlx_serve_worker.mlx_lm_runtime import apply_min_p, apply_top_k, apply_top_
 Sampler = Callable[[mx.array], mx.array]
 
 _SHARED = 64
+# Below, log probabilities divided by it would not all be numbers.
+_COLDEST = 1e-6
 # So far that the keys of two seeds that follow each other do not meet; odd, so that none is lost.
 _FAR_APART = 0x9E3779B97F4A7C15
 
@@ -51,7 +53,8 @@ class Samplers:
 
     def sampler(self, how: Choosing, seed: int | None) -> Sampler:
         """Without a seed, or with nothing left to chance, the same one for the same settings."""
-        if how.temperature == 0:
+        # mlx-lm reads a top_p of 0 as without effect; who asks for it wants the likeliest alone.
+        if how.temperature < _COLDEST or how.top_p == 0:
             return self._shared(Choosing(0, 1, 0, 0), None)
         if seed is None:
             return self._shared(how, None)

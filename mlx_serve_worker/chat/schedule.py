@@ -5,7 +5,6 @@ used, and what is kept of earlier prompts gives way to it; an answer whose lengt
 ends where the memory does; one that fails ends alone.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
@@ -16,8 +15,7 @@ from mlx_serve_worker.chat.answer import Answer
 from mlx_serve_worker.chat.batch import Batch, Left, Member, Token
 from mlx_serve_worker.chat.prompt_cache import PromptCache
 from mlx_serve_worker.chat.room import STEP, Room
-
-log = logging.getLogger(__name__)
+from mlx_serve_worker.failure_log import log_failure
 
 
 class Schedule:
@@ -134,7 +132,7 @@ class Schedule:
 
     def _give_up(self, step: Step) -> None:
         """A step has failed: nobody can say in which state the batch is."""
-        log.exception("a step over %d answers failed", len(self._running))
+        log_failure(f"a step over {len(self._running)} answers failed")
         message = "the model failed while it was answering"
         for answer in self._running.values():
             self._room.release(answer.id)

@@ -127,6 +127,8 @@ def _tojson(
     # Without the escapes for HTML that jinja2's own has.
     if len(indent) > _MAX_INDENT if isinstance(indent, str) else (indent or 0) > _MAX_INDENT:
         raise TooMuch("it indents too far")
+    if sum(map(len, separators or ())) > _MAX_INDENT:
+        raise TooMuch("it separates too far")
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,

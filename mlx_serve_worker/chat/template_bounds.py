@@ -5,6 +5,7 @@ that it makes on the way. Invariants: what could make a value of any size in one
 before it is done; everything else is counted while it is done.
 """
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,12 @@ _MAX_REPLACED = 32 * 1024**2
 _MAX_NUMBER = 10_000
 _MAX_BITS = 512
 _CHARACTERS_OF_AN_ITEM = 8
+
+# Filters that make a text of whatever they are given, and those whose parts are as many as asked.
+_AS_TEXT = ("center", "format", "indent", "replace", "urlize", "wordwrap")
+_IN_PARTS = ("batch", "slice")
+# A format whose width is another argument.
+_NESTED_FORMAT = re.compile(r"\{[^{}]*:[^{}]*\{")
 
 # What jinja2 calls the code that it makes of a template.
 _TEMPLATE_CODE = "<template>"
@@ -124,9 +131,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return self._spent(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        text = getattr(__obj, "__self__", None)
-        if isinstance(text, str):
-            _check_text_call(__obj.__name__, text, args)
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str | int):
+            _check_text_call(__obj.__name__, str(owner), [*args, *kwargs.values()])
         return __self._spent(super().call(__context, __obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -149,8 +156,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 value = list(value)
                 args = (*args[:at], value, *args[at + 1 :])
                 _check_join(others[0] if others else "", value)
-            elif isinstance(value, str):
-                _check_text_call(name, value, others)
+            elif isinstance(value, str) or name in _AS_TEXT:
+                _check_text_call(name, str(value), others)
+            elif name in _IN_PARTS:
+                _check_numbers(name, others)
             return self._spent(function(*args, **kwargs))
 
         self.filters[name] = bounded
@@ -198,6 +207,8 @@ def _check_format(text: Any) -> None:
     """A number in a format can be a width."""
     if not isinstance(text, str):
         return
+    if _NESTED_FORMAT.search(text):
+        raise TooMuch("it formats a text as wide as another says")
     digits = 0
     for character in text:
         digits = digits + 1 if character.isdigit() else 0
@@ -210,18 +221,29 @@ def _check_join(separator: Any, parts: Sequence[Any]) -> None:
         _check_size(len(separator) * len(parts), _MAX_REPLACED)
 
 
+def _check_numbers(name: str, arguments: Iterable[Any]) -> None:
+    if any(isinstance(each, int) and abs(each) > _MAX_NUMBER for each in arguments):
+        raise TooMuch(f"it calls {name} with too large a number")
+
+
 def _check_text_call(name: str, text: str, arguments: Iterable[Any]) -> None:
     """A method of ``text``, or a filter on it, that could make much more of it."""
     others = list(arguments)
-    if any(isinstance(each, int) and abs(each) > _MAX_NUMBER for each in others):
-        raise TooMuch(f"it calls {name} with too large a number")
+    _check_numbers(name, others)
     match name, others:
         case (("format" | "format_map"), _):
             _check_format(text)
-        case "translate", _:
-            raise TooMuch("it translates a text")
-        case "replace", [str() as old, str() as new, *_] if len(new) > len(old):
-            _check_size(text.count(old) * (len(new) - len(old)), _MAX_REPLACED)
+        case (("encode" | "to_bytes" | "translate"), _):
+            raise TooMuch(f"it calls {name}")
+        case "replace", [str() as one, str() as other, *_]:
+            # By their names, they come in any order.
+            for old, new in ((one, other), (other, one)):
+                _check_size(text.count(old) * (len(new) - len(old)), _MAX_REPLACED)
+        case "expandtabs", [int() as width]:
+            _check_size(text.count("\t") * width)
+        case (("urlize" | "wordwrap"), _):
+            added = sum(len(each) for each in others if isinstance(each, str))
+            _check_size(len(text) * added, _MAX_REPLACED)
         case "indent", [str() as width, *_]:
             _check_size(text.count("\n") * len(width))
         case "indent", [int() as width, *_]:

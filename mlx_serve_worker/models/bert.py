@@ -28,7 +28,7 @@ class BertConfig(msgspec.Struct, frozen=True):
     hidden_act: str = "gelu"
     max_position_embeddings: _Rows = 512
     type_vocab_size: _Size = 2
-    layer_norm_eps: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1e-12
+    layer_norm_eps: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-12
     position_embedding_type: str = "absolute"
     is_decoder: bool = False
     add_cross_attention: bool = False

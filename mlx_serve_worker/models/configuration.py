@@ -10,7 +10,7 @@ Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 InnerSize = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 Rows = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 Depth = Annotated[int, msgspec.Meta(ge=1, le=1024)]
-Epsilon = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Epsilon = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Theta = Annotated[float, msgspec.Meta(gt=1, le=1e12)]
 
 T = TypeVar("T")

@@ -40,7 +40,7 @@ class DecoderConfig(msgspec.Struct, frozen=True):
     num_key_value_heads: _Size | None = None
     head_dim: _Size | None = None
     hidden_act: str = "silu"
-    rms_norm_eps: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1e-6
+    rms_norm_eps: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-6
     attention_bias: bool = False
     mlp_bias: bool = False
     use_sliding_window: bool = False

@@ -1,9 +1,10 @@
 """A gateway as a process of its own: ``python -m tests.process.serving CONFIG HOME INSTANCE``.
 
 CONFIG is JSON; the port that was taken is printed as soon as requests are answered. The module
-named by ``STAND_IN_JOB`` is run for a job.
+named by ``STAND_IN_JOB`` is run for a job; the method named by ``BROKEN`` raises.
 """
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,10 @@ from mlx_serve_common import logs
 from mlx_serve_common.config import Config
 from mlx_serve_common.settings import ConfigError
 from mlx_serve_gateway import composition, server
+
+if broken := os.environ.get("BROKEN"):  # MODULE:CLASS:METHOD
+    module, owner, method = broken.split(":")
+    setattr(getattr(importlib.import_module(module), owner), method, lambda *arguments: 1 / 0)
 
 if stand_in := os.environ.get("STAND_IN_JOB"):
     setattr(composition, "PROGRAM", (sys.executable, "-P", "-m", stand_in))  # noqa: B010

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from mlx_serve_common.config import Config, LimitsConfig
 from mlx_serve_worker.backends.fake import vector
 from tests.process.clients import embed_all, in_flight
-from tests.process.gateways import Answer, Gateway
+from tests.process.gateways import GONE_S, Answer, Gateway, is_alive
 from tests.store import ModelStore
 from tests.waiting import async_until, until
 
@@ -198,18 +199,34 @@ async def test_a_worker_that_talks_garbage_is_replaced(short_dir: Path, store: M
         gateway.assert_serves("garbage")
 
 
-async def test_a_grandchild_does_not_keep_anything_waiting(
-    short_dir: Path, store: ModelStore
+def _unloaded(gateway: Gateway) -> None:
+    gateway.ask("POST", "/admin/unload", b'{"model":"m"}')
+
+
+def _crashed(gateway: Gateway) -> None:
+    psutil.Process(gateway.worker_pid("m")).kill()
+
+
+def _stopped(gateway: Gateway) -> None:
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait(5) == 0
+
+
+def _killed(gateway: Gateway) -> None:
+    gateway.signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("end", [_unloaded, _crashed, _stopped, _killed])
+def test_what_a_worker_has_started_ends_with_it(
+    short_dir: Path, store: ModelStore, end: Callable[[Gateway], None]
 ) -> None:
     store.add("m")
     with Gateway(short_dir, store) as gateway:
         assert gateway.embed("m", "__grandchild__").status == 200
         tagged = gateway.processes()
         (grandchild,) = [process for process in tagged if process.name() == "sleep"]
-        gateway.signal(signal.SIGTERM)
-        assert gateway.wait(5) == 0
-        grandchild.kill()
-        until(lambda: not grandchild.is_running())
+        end(gateway)
+        until(lambda: not is_alive(grandchild), GONE_S, "the end of what a worker has started")
 
 
 async def test_the_loop_is_not_held_up_by_any_of_this(short_dir: Path, store: ModelStore) -> None:

@@ -42,11 +42,11 @@ def test_a_full_queue_refuses_at_once(short_dir: Path, store: ModelStore) -> Non
     with Gateway(short_dir, store, config) as gateway, ThreadPoolExecutor(3) as threads:
         gateway.assert_serves("m")
         with held(gateway) as answer:
-            # The batch ahead takes four of these, the queue keeps six.
+            # Two batches ahead take eight of these, the queue keeps two.
             ten = [f"text {number}" for number in range(10)]
             accepted = threads.submit(gateway.embed, "m", ten)
             until(lambda: gateway.waiting() == 11)
-            refused = gateway.embed("m", ["a"] * 5)
+            refused = gateway.embed("m", ["a"] * 9)
             assert (refused.status, refused.code) == (429, "queue_full")
             assert refused.json["error"]["type"] == "rate_limit_error"
             assert int(refused.headers["retry-after"]) >= 1

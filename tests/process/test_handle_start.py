@@ -144,7 +144,7 @@ async def test_a_socket_that_cannot_be_made_is_no_fault_of_the_server(
     rig.run_dir = rig.run_dir / "missing"
     report = await rig.start(store.add("m")).ended()
 
-    assert report.reason is Failure.CRASHED
+    assert report.reason is Failure.NOT_STARTED
     assert report.error is not None
     assert report.error.code is ErrorCode.MODEL_UNAVAILABLE
     assert "missing" not in report.error.message
@@ -164,7 +164,7 @@ async def test_a_process_that_cannot_be_watched_does_not_stay(
     monkeypatch.setattr(os, "pidfd_open", refuse)
     report = await rig.start(store.add("m")).ended()
 
-    assert report.reason is Failure.CRASHED
+    assert report.reason is Failure.NOT_STARTED
     assert report.error is not None
     (process,) = started
     assert not process.is_running()

@@ -85,11 +85,11 @@ async def test_everything_it_says_is_heard_and_success_is_told_after_its_end(job
     ("name", "code"),
     [
         ("fails", ErrorCode.MODEL_NOT_FOUND),
-        ("dies", ErrorCode.INTERNAL_ERROR),
-        ("says-nothing", ErrorCode.INTERNAL_ERROR),
-        ("lies", ErrorCode.INTERNAL_ERROR),
-        ("is-interrupted", ErrorCode.INTERNAL_ERROR),
-        ("never-ends-its-line", ErrorCode.INTERNAL_ERROR),
+        ("dies", ErrorCode.WORKER_CRASHED),
+        ("says-nothing", ErrorCode.WORKER_CRASHED),
+        ("lies", ErrorCode.WORKER_CRASHED),
+        ("is-interrupted", ErrorCode.WORKER_CRASHED),
+        ("never-ends-its-line", ErrorCode.WORKER_CRASHED),
     ],
 )
 async def test_however_it_fails_there_is_one_error(
@@ -171,6 +171,6 @@ async def test_a_program_that_cannot_be_started_is_an_error(jobs: JobRig) -> Non
     )
     last = await jobs.run("tiny")
 
-    assert last.code is ErrorCode.INTERNAL_ERROR
+    assert last.code is ErrorCode.WORKER_CRASHED
     assert last.error is not None
     assert "nowhere" not in last.error

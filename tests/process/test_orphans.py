@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from mlx_serve_gateway.sentinel import Sentinel
-from tests.process.gateways import GONE_S, SOURCE, Gateway
+from tests.process.gateways import GONE_S, SOURCE, Gateway, is_alive
 from tests.store import ModelStore
 from tests.waiting import async_until, until
 
@@ -71,13 +71,8 @@ def assert_killing_it_leaves_nothing(gateway: Gateway) -> None:
     gateway.signal(signal.SIGKILL)
     gateway.wait()
     killed_at = monotonic()
-    until(lambda: not any(map(_is_alive, processes)), GONE_S, "the end of every process")
+    until(lambda: not any(map(is_alive, processes)), GONE_S, "the end of every process")
     assert monotonic() - killed_at < GONE_S
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    # Nobody may be there to reap an orphan: what only waits for that is gone as well.
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_everything_dies_with_the_gateway(short_dir: Path, store: ModelStore) -> None:
@@ -140,7 +135,8 @@ def test_sweeping_spares_the_sockets_of_another_gateway(short_dir: Path, store: 
 
 
 def _sleeper() -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(["sleep", "60"])
+    """Leads a group, as our children do."""
+    return subprocess.Popen(["sleep", "60"], process_group=0)
 
 
 async def test_the_sentinel_kills_who_is_on_its_list_and_nobody_else() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from mlx_serve_common.device import DeviceReport
+from mlx_serve_common.device import SLOW_GFLOPS, DeviceReport
 from mlx_serve_gateway.cli.checks.subject import NoDevice, Subject
 from mlx_serve_gateway.cli.checks.verdict import Verdict, fail, ok, warn
 
@@ -33,9 +33,16 @@ def blas(subject: Subject) -> Verdict:
 def judge_blas(found: DeviceReport | NoDevice, platform: str) -> Verdict:
     if platform != "linux" or isinstance(found, NoDevice) or found.kind != "cpu":
         return ok("not needed here")
+    speed = found.matmul_gflops or 0.0
+    told = f"{speed:.0f} GFLOP/s"
     if found.blas is None:
         return warn(
-            "MLX's own, some thirty times slower than OpenBLAS",
+            f"MLX's own at {told}, tens of times slower than OpenBLAS",
             "install OpenBLAS; on Debian or Ubuntu: sudo apt-get install libopenblas0-pthread",
         )
-    return ok(found.blas)
+    if speed < SLOW_GFLOPS:
+        return warn(
+            f"{found.blas}, but only at {told}",
+            "see that OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS fit this processor",
+        )
+    return ok(f"{found.blas} at {told}")

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.launch import GenerationLimits
 from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import PROTOCOL, Batch, Embed, Embedded, Ready, Rejected
+from mlx_serve_common.wire import (
+    PROTOCOL,
+    Batch,
+    Embed,
+    Embedded,
+    Generated,
+    Prefilled,
+    Progress,
+    Ready,
+    Rejected,
+    Result,
+    settled,
+)
 from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.worker import ExitReport, Failure, Observer, StopReason
@@ -80,6 +92,15 @@ class FakeWorker:
             counts = [1] * len(chosen)
             vectors = [vector(text) for text in texts]
             self._observer.on_result(Embedded(chosen, vectors, counts, [], 0.001))
+
+    def answer_with(self, message: Result | Progress) -> None:
+        """Whatever the test wants it to say."""
+        for id in settled(message):
+            self.held.pop(id, None)
+        if isinstance(message, Generated | Prefilled):
+            self._observer.on_progress(message)
+        else:
+            self._observer.on_result(message)
 
     def reject(self, code: ErrorCode, ids: Sequence[int] | None = None) -> None:
         chosen = list(self.held) if ids is None else list(ids)

@@ -5,6 +5,7 @@ import pytest
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import Batch
 from mlx_serve_gateway.batcher import CREDIT, Batcher, BatchLimits
+from mlx_serve_gateway.priority import Priority
 from tests.unit.gateway.stub_call import StubCall, call
 
 
@@ -93,16 +94,44 @@ def test_a_batch_names_each_call_once() -> None:
     assert [list(part.ids) for part in batch.parts] == [one.ids, two.ids]
 
 
-def test_a_single_query_is_not_stuck_behind_a_bulk_load() -> None:
+def test_a_single_query_does_not_wait_for_a_bulk_load() -> None:
     queue = batcher(batch_items=8)
-    bulk, single = call(1000), call(1)
-    queue.offer(bulk)
-    take(queue)
-    take(queue)
+    queue.offer(call(1000))
+    bulk = [queue.take() for _ in range(CREDIT)]
+    single = call(1)
     queue.offer(single)
-    queue.settle(bulk.ids[:8])
 
-    assert single.first_id in take(queue)
+    batch = queue.take()
+    assert batch is not None and ids_of(batch) == single.ids
+    assert batch.urgent
+    assert not any(each.urgent for each in bulk if each is not None)
+
+
+def test_a_bulk_load_gets_on_beside_interactive_calls() -> None:
+    queue = batcher(batch_items=8)
+    bulk = call(1000)
+    offered(queue, bulk, *(call(1) for _ in range(50)))
+
+    batches = [queue.take() for _ in range(2 * CREDIT)]
+    assert [batch.urgent for batch in batches if batch] == [True] * CREDIT + [False] * CREDIT
+    assert queue.take() is None
+
+
+def test_what_the_caller_says_counts_more_than_the_size() -> None:
+    queue = batcher(batch_items=8)
+    large, small = call(20), call(1)
+    large.priority, small.priority = Priority.INTERACTIVE, Priority.BULK
+    offered(queue, small, large)
+
+    assert [batch.urgent for _ in range(3) if (batch := queue.take())] == [True, True, False]
+
+
+def test_a_long_text_is_a_bulk_load() -> None:
+    queue = batcher()
+    queue.offer(call(1, 100_000))
+
+    batch = queue.take()
+    assert batch is not None and not batch.urgent
 
 
 def test_bulk_loads_deal_in_turns() -> None:
@@ -117,11 +146,11 @@ def test_bulk_loads_deal_in_turns() -> None:
 
 
 def test_a_full_batch_is_sent_when_one_call_runs_dry() -> None:
-    queue = batcher(batch_items=8)
-    bulk, single = call(100), call(1)
-    offered(queue, bulk, single)
+    queue = batcher(batch_items=20)
+    longer, shorter = call(100), call(9)
+    offered(queue, longer, shorter)
 
-    assert len(take(queue)) == 8
+    assert len(take(queue)) == 20
 
 
 def test_more_calls_than_places_take_turns_from_batch_to_batch() -> None:

@@ -1,23 +1,29 @@
 """The ledger as a state machine: whatever happens, each item ends once, and only as it may."""
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mlx_serve_common.errors import ServeError
-from mlx_serve_gateway.batcher import CREDIT, Batcher, BatchLimits
+from mlx_serve_gateway.batcher import Batcher, BatchLimits
+from mlx_serve_gateway.priority import Priority
 from tests.unit.gateway.stub_call import StubCall
 
 LIMITS = BatchLimits(queue_items=40, queue_characters=200, batch_items=5, batch_characters=30)
 
 
 class Ledger(RuleBasedStateMachine):
+    limits = LIMITS
+
     def __init__(self) -> None:
         super().__init__()
-        self.batcher = Batcher(LIMITS)
+        self.batcher = Batcher(self.limits)
         self.calls: dict[int, StubCall] = {}
         """Every item that has not ended, and whose it is."""
         self.in_worker: list[list[int]] = []
+        self.urgent: set[int] = set()
+        """Items that were sent as such."""
         self.trials: set[int] = set()
         """Items that were in a dying worker and have not ended since."""
 
@@ -27,9 +33,9 @@ class Ledger(RuleBasedStateMachine):
 
     # --- what can happen -------------------------------------------------------------------------
 
-    @rule(sizes=st.lists(st.integers(0, 20), min_size=1, max_size=12))
-    def offer(self, sizes: list[int]) -> None:
-        call = StubCall(sizes)
+    @rule(sizes=st.lists(st.integers(0, 20), min_size=1, max_size=12), repeatable=st.booleans())
+    def offer(self, sizes: list[int], repeatable: bool) -> None:
+        call = StubCall(sizes, is_repeatable=repeatable)
         waiting = self.batcher.queued
         try:
             self.batcher.offer(call)
@@ -41,18 +47,20 @@ class Ledger(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        before = self.batcher.queued
+        waiting = self.calls.keys() - set(self.held)
         batch = self.batcher.take()
         if batch is None:
-            has_credit = len(self.in_worker) < (1 if self.trials else CREDIT)
-            assert not (has_credit and before), "items wait although the worker has room"
+            for priority in {self.calls[id].priority for id in waiting}:
+                assert not self._has_room(priority), "items wait although the worker has room"
             return
         ids = [id for part in batch.parts for id in part.ids]
-        assert len(self.in_worker) < CREDIT
-        assert 0 < len(set(ids)) == len(ids) <= LIMITS.batch_items
+        assert self._has_room(Priority.INTERACTIVE if batch.urgent else Priority.BULK)
+        assert 0 < len(set(ids)) == len(ids) <= self.limits.batch_items
         assert set(ids) <= self.calls.keys(), "an ended item was sent"
         assert not set(ids) & set(self.held), "an item was sent twice"
         self.in_worker.append(ids)
+        if batch.urgent:
+            self.urgent.update(ids)
 
     @precondition(lambda self: self.in_worker)
     @rule(data=st.data())
@@ -79,16 +87,24 @@ class Ledger(RuleBasedStateMachine):
     def worker_dies(self) -> None:
         held = [id for id in self.held if id in self.calls]
         self.in_worker.clear()
-        killers = [call.first_id + index for call, index in self.batcher.recover().killers]
+        self.urgent.clear()
+        recovered = self.batcher.recover()
+        killers = [call.first_id + index for call, index in recovered.killers]
         assert killers == sorted(self.trials & set(held)), "who is a killer, and who is not"
         assert not killers or len(held) == 1, "a killer was not alone"
-        self._end(killers)
-        self.trials |= set(held) - set(killers)
+        lost = [call.first_id + index for call, index in recovered.lost]
+        assert lost == self._begun(held), "whose answer may have begun, and whose not"
+        self._end(killers + lost)
+        self.trials |= set(held) - set(killers + lost)
 
     @rule()
     def worker_leaves(self) -> None:
+        held = [id for id in self.held if id in self.calls]
         self.in_worker.clear()
-        self.batcher.take_back()
+        self.urgent.clear()
+        lost = self._begun(held)
+        assert self.batcher.take_back() == [self.calls[id] for id in lost]
+        self._end(lost)
 
     @rule()
     def give_up(self) -> None:
@@ -129,6 +145,17 @@ class Ledger(RuleBasedStateMachine):
         self.batcher.offer(StubCall([1]))
         self.batcher.offer(largest)
 
+    def _has_room(self, priority: Priority | None) -> bool:
+        if self.trials:
+            return not self.in_worker
+        is_urgent = priority is Priority.INTERACTIVE
+        held = [batch for batch in self.in_worker if (batch[0] in self.urgent) is is_urgent]
+        return len(held) < self.limits.credit
+
+    def _begun(self, held: list[int]) -> list[int]:
+        """What cannot be computed again: part of the answer may be with the client."""
+        return sorted(id for id in held if not self.calls[id].is_repeatable)
+
     def _leave_worker(self, ids: list[int]) -> None:
         left = [[id for id in batch if id not in ids] for batch in self.in_worker]
         self.in_worker = [batch for batch in left if batch]
@@ -139,5 +166,14 @@ class Ledger(RuleBasedStateMachine):
         self.trials.difference_update(ids)
 
 
+class ChatLedger(Ledger):
+    """Of a worker that holds many batches of one item."""
+
+    limits = msgspec.structs.replace(LIMITS, credit=6, batch_items=1)
+
+
 TestLedger = Ledger.TestCase
-TestLedger.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestChatLedger = ChatLedger.TestCase
+TestLedger.settings = TestChatLedger.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None
+)

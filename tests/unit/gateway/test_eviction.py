@@ -49,6 +49,12 @@ def test_the_least_recently_used_leaves() -> None:
     assert decide(occupant("new", 2), occupant("old", 1), room=room(2)) == Evict(["old"])
 
 
+def test_nobody_leaves_for_nothing() -> None:
+    small = occupant("small", 1, footprint_bytes=1 * GIB, kind=RERANKER)
+    large = occupant("large", 2, footprint_bytes=8 * GIB, kind=CHAT)
+    assert decide(small, large, room=room(memory=10), gib=4) == Evict(["large"])
+
+
 def test_a_busy_model_stays() -> None:
     busy = occupant("old", 1, is_idle=False)
     assert decide(occupant("new", 2), busy, room=room(2)) == Evict(["new"])
@@ -180,6 +186,9 @@ def test_decisions_are_right_whatever_is_there(
         assert all(each.is_idle and not (each.is_pinned or each.is_leaving) for each in chosen)
         assert fits([each for each in staying if each not in chosen])
         assert not fits(staying)
+        for each in chosen:
+            others = [other for other in chosen if other is not each]
+            assert not fits([other for other in staying if other not in others]), "in vain"
     if isinstance(decision, Wait) and decision.for_busy:
         movable = [each for each in staying if each.is_idle and not each.is_pinned]
         assert not fits([each for each in staying if each not in movable])

@@ -438,7 +438,7 @@ async def test_a_preload_that_can_never_fit_is_told(workers: FakeWorkers, clock:
         assert "GiB" in (error(pool, huge) or "")
 
 
-async def test_more_preloads_than_places_do_not_chase_each_other(
+async def test_preloads_that_find_no_place_are_told_and_evict_nobody(
     workers: FakeWorkers, clock: FakeClock
 ) -> None:
     models = [model(str(number)) for number in range(6)]
@@ -455,7 +455,26 @@ async def test_more_preloads_than_places_do_not_chase_each_other(
             clock.advance(0.1)
             pool.tick()
 
-        assert [workers.count(each) for each in models] == [1] * 6
+        assert [workers.count(each) for each in models] == [1, 1, 0, 0, 0, 0]
+        assert [bool(error(pool, each)) for each in models] == [False] * 2 + [True] * 4
+
+        asked = asking(pool, models[5], "a")
+        await settle()
+        next(worker for worker in workers.living if worker.stop_reason).leave()
+        (await workers.loaded(models[5])).answer()
+        assert await asked == [b"[a]"]
+        assert error(pool, models[5]) is None
+
+
+async def test_a_preload_of_what_is_there_already_awaits_nothing(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        with pool.lease(A):
+            await workers.loaded(A)
+        pool.preload(A)
+        (status,) = pool.statuses()
+        assert (status.promised, status.wanted) == (True, False)
 
 
 async def test_a_pinned_model_comes_back_by_itself(workers: FakeWorkers, clock: FakeClock) -> None:

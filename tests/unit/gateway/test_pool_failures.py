@@ -1,10 +1,14 @@
 """The pool when workers fail: no call is lost, only the guilty pay, and it comes to an end."""
 
 import asyncio
+import signal
 
 import pytest
 
+from mlx_serve_common.chat import Delta
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.wire import Generated, Rejected, Scored
+from mlx_serve_gateway.lane import REFUSAL_SHOWN_S
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.worker import Failure, StopReason
 from tests.clock import FakeClock
@@ -16,7 +20,7 @@ from tests.unit.gateway.fake_workers import (
     settle,
     vector,
 )
-from tests.unit.gateway.pools import A, B, error, make_pool, state
+from tests.unit.gateway.pools import A, B, error, make_pool, model, state
 
 
 async def reloaded(workers: FakeWorkers) -> FakeWorker:
@@ -313,6 +317,176 @@ async def test_a_poison_does_not_open_the_breaker(workers: FakeWorkers, clock: F
         assert (await failure(guilty)).code is ErrorCode.WORKER_CRASHED
         assert await innocent == [b"[innocent]"]
         assert await later == [b"[later]"]
+
+
+async def test_a_process_that_cannot_be_started_is_no_fault_of_the_model(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        for _ in range(5):
+            request = asking(pool, A, "a")
+            await settle()
+            workers.of(A).die(Failure.NOT_STARTED, ServeError(ErrorCode.MODEL_UNAVAILABLE, "no"))
+            assert (await failure(request)).message == "no"
+        request = asking(pool, A, "a")
+        (await workers.loaded(A)).answer()
+        assert await request == [b"[a]"]
+        assert [status.restarts for status in pool.statuses()] == [0]
+
+
+async def test_many_poisons_do_not_open_the_breaker_of_a_model_that_works(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        fine = asking(pool, A, "fine")
+        (await workers.loaded(A)).answer()
+        await fine
+        poisons = [asking(pool, A, f"poison {number}") for number in range(6)]
+        for _ in range(2 * len(poisons)):
+            await settle()
+            for worker in workers.living:
+                if not worker.is_ready:
+                    worker.become_ready()
+                if worker.held:
+                    worker.die()
+        codes = [(await failure(poison)).code for poison in poisons]
+        assert codes == [ErrorCode.WORKER_CRASHED] * 6
+        fine = asking(pool, A, "fine")
+        (await workers.loaded(A)).answer()
+        assert await fine == [b"[fine]"]
+
+
+async def test_a_model_that_dies_of_everything_is_given_a_rest(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        codes = []
+        for number in range(3):
+            request = asking(pool, A, f"anything {number}")
+            while not request.done():
+                await settle()
+                for worker in workers.living:
+                    worker.become_ready()
+                    worker.die()
+            codes.append((await failure(request)).code)
+        assert codes[-1] is ErrorCode.MODEL_UNAVAILABLE
+        assert workers.count(A) == 3
+
+
+# --- the quarantine ------------------------------------------------------------------------------
+
+
+async def test_nothing_is_loaded_or_evicted_for_what_is_refused(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock, slots=1) as pool:
+        guilty = asking(pool, A, "poison")
+        for _ in range(2):
+            (await workers.loaded(A)).die()
+        await failure(guilty)
+        last = await reloaded(workers)
+        other = asking(pool, B, "b")
+        await settle()
+        last.leave()
+        (await workers.loaded(B)).answer()
+        await other
+
+        refused = await failure(asking(pool, A, "poison"))
+        assert refused.code is ErrorCode.REQUEST_QUARANTINED
+        assert state(pool, A) == "absent"
+        assert workers.of(B).stop_reason is None
+
+
+async def test_who_was_there_when_somebody_else_killed_the_worker_twice_may_ask_again(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        request = asking(pool, A, "innocent")
+        for _ in range(2):
+            (await workers.loaded(A)).die(exit_code=-signal.SIGKILL)
+        told = await failure(request)
+        assert told.code is ErrorCode.MODEL_UNAVAILABLE
+        assert told.retry_after_s is not None
+        again = asking(pool, A, "innocent")
+        (await reloaded(workers)).answer()
+        assert await again == [b"[innocent]"]
+
+
+async def test_copies_of_a_killer_are_not_tried(workers: FakeWorkers, clock: FakeClock) -> None:
+    async with make_pool(workers, clock) as pool:
+        copies = [asking(pool, A, "poison") for _ in range(10)]
+        innocent = asking(pool, A, "innocent", "poisonous")
+        for _ in range(2):
+            (await workers.loaded(A)).die()
+        codes = {(await failure(copy)).code for copy in copies}
+        assert codes == {ErrorCode.WORKER_CRASHED, ErrorCode.REQUEST_QUARANTINED}
+        worker = await reloaded(workers)
+        while worker.held:
+            worker.answer()
+        assert await innocent == [b"[innocent]", b"[poisonous]"]
+        assert workers.count(A) == 3
+
+
+# --- nonsense ------------------------------------------------------------------------------------
+
+
+async def test_an_answer_of_another_kind_fails_its_call_at_once(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    async with make_pool(workers, clock) as pool:
+        first, second = asking(pool, A, "a"), asking(pool, A, "b")
+        worker = await workers.loaded(A)
+        await settle()
+        (a, b) = worker.held
+        worker.answer_with(Scored([a], [0.5], [0.5], [1], [], 0.001))
+        worker.answer_with(Generated([b], [Delta("x")]))
+        for request in (first, second):
+            assert (await failure(request)).code is ErrorCode.INFERENCE_FAILED
+        worker.answer_with(Rejected([b], ErrorCode.CANCELLED, "the caller has left"))
+        after = asking(pool, A, "c")
+        await settle()
+        worker.answer()
+        assert await after == [b"[c]"]
+
+
+# --- what is told of it --------------------------------------------------------------------------
+
+
+async def test_a_refusal_is_a_problem_for_a_while(workers: FakeWorkers, clock: FakeClock) -> None:
+    huge = model("huge", weights_gib=200)
+    async with make_pool(workers, clock) as pool:
+        assert (await failure(asking(pool, huge, "x"))).code is ErrorCode.INSUFFICIENT_MEMORY
+        clock.advance(REFUSAL_SHOWN_S - 1)
+        assert error(pool, huge) is not None
+        clock.advance(1)
+        assert error(pool, huge) is None
+
+
+async def test_what_was_promised_is_missed_for_as_long_as_it_is_not_there(
+    workers: FakeWorkers, clock: FakeClock
+) -> None:
+    huge = model("huge", weights_gib=200)
+    async with make_pool(workers, clock) as pool:
+        pool.preload(huge)
+        clock.advance(10 * REFUSAL_SHOWN_S)
+        assert error(pool, huge) is not None
+
+
+async def test_a_pause_is_told_until_its_end(workers: FakeWorkers, clock: FakeClock) -> None:
+    async with make_pool(workers, clock) as pool:
+        for pause_s in (30.0, 60.0, 120.0):
+            await broken(workers, pool) if pause_s == 30 else await one_more_death(workers, pool)
+            clock.advance(pause_s - 1)
+            assert error(pool, A) is not None
+            clock.advance(1)
+        assert error(pool, A) is None
+
+
+async def one_more_death(workers: FakeWorkers, pool: Pool) -> None:
+    request = asking(pool, A, "a")
+    await settle()
+    workers.of(A).die()
+    await failure(request)
 
 
 # --- stopping ------------------------------------------------------------------------------------

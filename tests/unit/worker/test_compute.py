@@ -23,12 +23,14 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_worker.backend import Output, Prepared, Score, Tokens
 from mlx_serve_worker.compute import Compute
+from mlx_serve_worker.inbox import Inbox
 
 
 class ScriptedBackend:
     """Obeys words in its texts and keeps a record of its forward passes."""
 
     device = "scripted"
+    matmul_gflops = None
     batch_tokens = 64
 
     def __init__(self) -> None:
@@ -249,3 +251,28 @@ def test_ids_that_are_no_text_are_rejected_alone() -> None:
 def test_an_empty_part_gives_no_answer() -> None:
     assert Run(embed({})).results == []
     assert Run(embed({1: "gone"}), cancelled=[1]).backend.passes == []
+
+
+# --- those in a hurry ----------------------------------------------------------------------------
+
+
+def test_who_is_in_a_hurry_waits_for_one_micro_batch_and_bulk_gets_on() -> None:
+    inbox = Inbox()
+    backend = ScriptedBackend()
+
+    def emit(result: Result) -> None:
+        inbox.settle(result.ids)
+        # The first micro-batch of the bulk load is done: two more callers come.
+        if result.ids == [0, 1]:
+            for id in (100, 101):
+                inbox.put(Batch([embed({id: f"query {id}"})], urgent=True))
+            inbox.close()
+
+    compute = Compute(
+        backend, max_items=2, max_tokens=None, emit=emit, is_cancelled=inbox.is_cancelled
+    )
+    inbox.put(Batch([embed(dict.fromkeys(range(6), "text"))]))
+    compute.run(inbox)
+
+    bulk = ["text", "text"]
+    assert backend.passes == [bulk, ["query 100"], bulk, ["query 101"], bulk]

@@ -31,6 +31,7 @@ class ScriptedGenerator:
     """Says each word of its prompt at a step of its own; some words mean something."""
 
     device = "scripted"
+    matmul_gflops = None
 
     def __init__(self) -> None:
         self.running: dict[int, list[str]] = {}

@@ -74,3 +74,27 @@ def test_a_cancellation_for_what_is_not_held_is_not_remembered() -> None:
 
     assert not inbox.is_cancelled(1)
     assert not inbox.is_cancelled(99)
+
+
+def urgent(*ids: int) -> Batch:
+    return Batch(batch(*ids).parts, urgent=True)
+
+
+def test_urgent_batches_leave_first() -> None:
+    inbox = Inbox()
+    others, hurried = [batch(1), batch(2)], [urgent(3), urgent(4)]
+    for each in (*others, *hurried):
+        inbox.put(each)
+
+    assert [inbox.take() for _ in range(4)] == [*hurried, *others]
+
+
+def test_only_urgent_batches_are_taken_between_others() -> None:
+    inbox = Inbox()
+    inbox.put(batch(1))
+    assert inbox.take_urgent() is None
+    hurried = urgent(2)
+    inbox.put(hurried)
+
+    assert inbox.take_urgent() is hurried
+    assert inbox.take_urgent() is None

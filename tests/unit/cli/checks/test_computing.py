@@ -7,8 +7,17 @@ from mlx_serve_gateway.cli.checks.computing import judge_blas, judge_device
 from mlx_serve_gateway.cli.checks.subject import NoDevice
 
 
-def report(kind: str, *, is_right: bool = True, blas: str | None = None) -> DeviceReport:
-    return DeviceReport(kind=kind, name="a chip", mlx_version="0.32", is_right=is_right, blas=blas)
+def report(
+    kind: str, *, is_right: bool = True, blas: str | None = None, gflops: float = 100
+) -> DeviceReport:
+    return DeviceReport(
+        kind=kind,
+        name="a chip",
+        mlx_version="0.32",
+        is_right=is_right,
+        blas=blas,
+        matmul_gflops=gflops,
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,6 +42,7 @@ def test_device(found: DeviceReport | NoDevice, platform: str, state: str, words
     [
         (report("cpu"), "linux", "warn"),
         (report("cpu", blas="libopenblas.so.0"), "linux", "ok"),
+        (report("cpu", blas="libopenblas.so.0", gflops=4), "linux", "warn"),
         (report("cuda"), "linux", "ok"),
         (report("metal"), "darwin", "ok"),
         (NoDevice("no MLX"), "linux", "ok"),

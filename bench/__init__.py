@@ -1,0 +1,1 @@
+"""How fast this server is, beside what a user would pick instead: ``scripts/bench``."""

@@ -1,0 +1,137 @@
+"""Measures this server beside others: alternating rounds in one run, medians and their ratios.
+
+Ratios within a run mean something on any machine; absolute numbers only where nothing else runs.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+import uvloop
+
+from bench import cold, models, subjects
+from bench.http_client import RequestFailed
+from bench.in_process import InProcess
+from bench.loads import all_loads
+from bench.loads.gateway import Nothing
+from bench.loads.load import QUICK, Load, Seat, Sizes
+from bench.report import LIMIT, Results, machine
+from bench.subjects import Subject
+
+_MADE = models.ROOT / ".venv/share/bench"
+_COLD_ROUNDS = 3
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=5, show_default=True, help="Rounds of every load.")
+@click.option(
+    "--peer",
+    "given",
+    multiple=True,
+    metavar="NAME=VENV",
+    help="sentence-transformers, infinity, mlx_vlm.server or mlx_lm.server, and the virtual"
+    " environment that has it; repeatable.",
+)
+@click.option("--only", default="", metavar="WORDS", help="Only loads whose name has these words.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
+@click.option("--quick", is_flag=True, help="Only see that everything runs, without any model.")
+def main(
+    rounds: int, given: tuple[str, ...], only: str, json_file: Path | None, quick: bool
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="ms-", dir="/tmp") as folder:
+        made = models.fake(Path(folder)) if quick else models.real(_MADE)
+        peers, absent = subjects.peers(given, made)
+        for line in absent:
+            _say(f"left out: {line}")
+        sizes = QUICK if quick else Sizes()
+        bench = Bench(made, all_loads(sizes, made.ends), peers, Path(folder), only)
+        uvloop.run(bench.run(1 if quick else rounds, with_limits=not quick))
+    for name, fact in machine().items():
+        _say(f"{name}: {fact}")
+    _say(f"rounds: {rounds}; (xN): ours is N times better; {LIMIT}: the same work without a server")
+    click.echo(bench.results.table(bench.columns))
+    if json_file is not None:
+        json_file.write_bytes(bench.results.json(bench.columns))
+    if bench.results.failures:
+        raise SystemExit("bench: failed: " + "; ".join(bench.results.failures))
+
+
+class Bench:
+    def __init__(
+        self,
+        made: models.Models,
+        loads: Sequence[Load],
+        peers: Sequence[Subject],
+        folder: Path,
+        only: str,
+    ) -> None:
+        self._made = made
+        self._folder = folder
+        self._loads = [each for each in loads if any(only in row.load for row in each.rows)]
+        self._with_cold = any(only in row.load for row in cold.ROWS)
+        self._servers = [subjects.ours(made, folder / "home"), *peers]
+        if not self._loads and not self._with_cold:
+            raise SystemExit(f"bench: no load has the words {only!r}")
+        rows = [row for load in self._loads for row in load.rows]
+        self.results = Results([*rows, *(cold.ROWS if self._with_cold else ())])
+        self.columns = [subject.name for subject in self._servers] + [subjects.ECHO, LIMIT]
+
+    async def run(self, rounds: int, *, with_limits: bool) -> None:
+        async with AsyncExitStack() as stack:
+            seats = {each.name: await self._seated(each, stack) for each in self._servers}
+            if any(isinstance(load, Nothing) for load in self._loads):
+                size = await answer_bytes(seats[subjects.OURS])
+                echo = subjects.echo(size)
+                seats[echo.name] = await self._seated(echo, stack)
+            engine = await stack.enter_async_context(InProcess(self._made)) if with_limits else None
+            # Once for nothing: models are loaded, code is warm.
+            for counted in (False, *[True] * rounds):
+                for load in self._loads:
+                    await self._round(load, seats, engine, counted=counted)
+        for _ in range(min(rounds, _COLD_ROUNDS) if self._with_cold else 0):
+            for subject in self._servers:
+                if subject.names.embedder is not None:
+                    self.results.add(subject.name, await cold.cold_start(subject, self._folder))
+
+    async def _seated(self, subject: Subject, stack: AsyncExitStack) -> Seat:
+        _say(f"starting {subject.name}")
+        server, _ = await subject.started(self._folder)
+        return Seat(subject.names, stack.enter_context(server))
+
+    async def _round(
+        self, load: Load, seats: dict[str, Seat], engine: InProcess | None, *, counted: bool
+    ) -> None:
+        if counted:
+            _say(load.rows[0].load)
+        for name, seat in seats.items():
+            if not load.suits(seat.names):
+                continue
+            try:
+                found = await load.serve(seat)
+            except (RequestFailed, OSError, EOFError) as error:
+                self.results.failures.append(f"{name}, {load.rows[0].load}: {error}")
+                continue
+            if counted:
+                self.results.add(name, found)
+        if engine is not None and (found := await load.compute(engine)) and counted:
+            self.results.add(LIMIT, found)
+
+
+async def answer_bytes(seat: Seat) -> int:
+    """How long our answer is, so that an echo of the same size can be compared with it."""
+    from bench import texts
+    from bench.loads.embedding import PATH, body
+
+    given = body(seat.names.nothing, texts.short(1)[0])
+    return len(await seat.server.client.post(PATH, given))
+
+
+def _say(line: str) -> None:
+    click.echo(f"bench: {line}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

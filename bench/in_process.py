@@ -1,0 +1,145 @@
+"""The same work without a server: a process that computes what it is told and tells the seconds.
+
+``python -m bench.in_process EMBEDDER RERANKER CHAT`` reads one ``Task`` a line and answers each
+with seconds: the limit that serving is compared with, on the same machine in the same minute.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self
+
+import msgspec
+
+from bench.models import ROOT, Models
+from mlx_serve_common.wire import Batch, Embed, Rejected, Rerank, Result
+from mlx_serve_gateway.worker_env import worker_environment
+
+
+class EmbedTask(msgspec.Struct, tag="embed"):
+    texts: list[str]
+    at_a_time: int
+
+
+class RerankTask(msgspec.Struct, tag="rerank"):
+    query: str
+    documents: list[str]
+
+
+class ChatTask(msgspec.Struct, tag="chat"):
+    prompts: list[str]
+    tokens: int
+
+
+Task = EmbedTask | RerankTask | ChatTask
+
+
+class InProcess:
+    """That process, for whoever asks it."""
+
+    def __init__(self, models: Models) -> None:
+        self._command = (
+            sys.executable, "-m", "bench.in_process",
+            str(models.store / "embedder"), str(models.store / "reranker"), str(models.chat),
+        )  # fmt: skip
+        self._process: asyncio.subprocess.Process
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=worker_environment() | {"PYTHONPATH": str(ROOT)},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def seconds(self, task: Task) -> float:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(task) + b"\n")
+        answer = await self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the in-process measurement has ended; its error is above")
+        return float(answer)
+
+
+# --- in that process -----------------------------------------------------------------------------
+
+
+class _Engines:
+    def __init__(self, embedder: str, reranker: str, chat: str) -> None:
+        from mlx_serve_worker.backends.encoder import EncoderBackend
+        from mlx_serve_worker.backends.reranker import RerankerBackend
+        from mlx_serve_worker.compute import Compute
+
+        def compute(backend: EncoderBackend | RerankerBackend) -> Compute:
+            backend.load()
+            return Compute(
+                backend, max_items=32, max_tokens=None, emit=_check, is_cancelled=lambda id: False
+            )
+
+        self._embedder = compute(EncoderBackend(Path(embedder)))
+        self._reranker = compute(RerankerBackend(Path(reranker)))
+        self._chat_folder = Path(chat)
+        self._chat_model: Any = None
+        self._chat_tokenizer: Any = None
+
+    def run(self, task: Task) -> float:
+        if isinstance(task, ChatTask) and self._chat_model is None:
+            self._load_chat()
+        started = perf_counter()
+        match task:
+            case EmbedTask(texts, at_a_time):
+                for at in range(0, len(texts), at_a_time):
+                    some = texts[at : at + at_a_time]
+                    part = Embed(list(range(len(some))), some, "base64", "right")
+                    self._embedder.answer(Batch([part]))
+            case RerankTask(query, documents):
+                ids = list(range(len(documents)))
+                self._reranker.answer(Batch([Rerank(ids, query, documents, None, "right")]))
+            case ChatTask():
+                self._chat(task)
+        return perf_counter() - started
+
+    def _load_chat(self) -> None:
+        from mlx_lm.utils import load_model
+        from tokenizers import Tokenizer
+
+        self._chat_model, _ = load_model(self._chat_folder)
+        self._chat_tokenizer = Tokenizer.from_file(str(self._chat_folder / "tokenizer.json"))
+
+    def _chat(self, task: ChatTask) -> None:
+        from mlx_lm.generate import BatchGenerator
+
+        generator: Any = BatchGenerator(self._chat_model, stop_tokens=[])
+        prompts = [self._chat_tokenizer.encode(prompt).ids for prompt in task.prompts]
+        generator.insert(prompts, max_tokens=[task.tokens] * len(prompts))
+        left = len(prompts)
+        while left:
+            _, said = generator.next()
+            left -= sum(each.finish_reason is not None for each in said)
+        generator.close()
+
+
+def _check(result: Result) -> None:
+    if isinstance(result, Rejected):
+        raise RuntimeError(result.message)
+
+
+def main(folders: Sequence[str]) -> None:
+    engines = _Engines(*folders)
+    decoder = msgspec.json.Decoder(Task)
+    for line in sys.stdin.buffer:
+        sys.stdout.write(f"{engines.run(decoder.decode(line))}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

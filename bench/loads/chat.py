@@ -1,0 +1,84 @@
+"""Answers in words, one stream or several."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+import msgspec
+
+from bench import texts
+from bench.http_client import Client
+from bench.in_process import ChatTask, InProcess
+from bench.loads.load import Found, Load, Row, Seat, Sizes, percentile
+from bench.subjects import Names
+
+_NEVER = -100.0
+
+_numbers = itertools.count()
+
+
+class Stream(NamedTuple):
+    first: float
+    """Seconds until the first piece of the answer."""
+    gaps: list[float]
+
+
+def chat_body(model: str | None, ends: Sequence[int], tokens: int) -> bytes:
+    given = {
+        "model": model,
+        "messages": [{"role": "user", "content": texts.prompt(next(_numbers))}],
+        "max_tokens": tokens,
+        "temperature": 0.0,
+        "stream": True,
+        # Every answer has the same length.
+        "logit_bias": {str(end): _NEVER for end in ends},
+    }
+    return msgspec.json.encode(given)
+
+
+async def listen(client: Client, body: bytes) -> Stream:
+    started = perf_counter()
+    chunks = client.stream("/v1/chat/completions", body)
+    heard = [perf_counter() async for chunk in chunks if b'"content"' in chunk]
+    if not heard:
+        raise RuntimeError("an answer without a word")
+    gaps = [later - sooner for sooner, later in itertools.pairwise(heard)]
+    return Stream(heard[0] - started, gaps)
+
+
+class Chat:
+    def __init__(self, streams: int, tokens: int, ends: Sequence[int]) -> None:
+        load = f"chat, {streams} streams" if streams > 1 else "chat, 1 stream"
+        self._rate = Row(load, "throughput", "tokens/s", True)
+        self._first = Row(load, "first token, median", "ms")
+        self._last = Row(load, "first token, p99", "ms")
+        self.rows: Sequence[Row] = (self._rate, self._first, self._last)
+        self._streams, self._tokens, self._ends = streams, tokens, ends
+
+    def suits(self, names: Names) -> bool:
+        return names.chat is not None
+
+    async def serve(self, seat: Seat) -> Found:
+        bodies = [
+            chat_body(seat.names.chat, self._ends, self._tokens) for _ in range(self._streams)
+        ]
+        started = perf_counter()
+        found = await asyncio.gather(*(listen(seat.server.client, body) for body in bodies))
+        rate = self._streams * self._tokens / (perf_counter() - started)
+        firsts = [1000 * stream.first for stream in found]
+        return {
+            self._rate: rate,
+            self._first: percentile(firsts, 0.5),
+            self._last: percentile(firsts, 0.99),
+        }
+
+    async def compute(self, engine: InProcess) -> Found:
+        prompts = [texts.prompt(next(_numbers)) for _ in range(self._streams)]
+        task = ChatTask(prompts, self._tokens)
+        return {self._rate: self._streams * self._tokens / await engine.seconds(task)}
+
+
+def loads(sizes: Sizes, ends: Sequence[int]) -> list[Load]:
+    return [Chat(streams, sizes.tokens, ends) for streams in sizes.streams]

@@ -1,0 +1,169 @@
+"""Vectors: for one person, for many, for an index."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bench import texts
+from bench.in_process import EmbedTask, InProcess
+from bench.loads.load import Found, Load, Row, Seat, Sizes, crowd, one_by_one, percentile, timed
+from bench.subjects import Names
+
+CROWD = 32
+PATH = "/v1/embeddings"
+
+
+def body(model: str | None, given: str | list[str], **more: Any) -> bytes:
+    return msgspec.json.encode({"model": model, "input": given} | more)
+
+
+class _OfTexts:
+    """A load that the embedding model is needed for."""
+
+    rows: Sequence[Row] = ()
+
+    def suits(self, names: Names) -> bool:
+        return names.embedder is not None
+
+
+class Single(_OfTexts):
+    _median = Row("one text, one client", "median", "ms")
+    rows = (_median,)
+
+    def __init__(self, count: int) -> None:
+        self._texts = texts.short(count)
+
+    async def serve(self, seat: Seat) -> Found:
+        bodies = [body(seat.names.embedder, text) for text in self._texts]
+        found = await one_by_one(lambda at: seat.server.client.post(PATH, bodies[at]), len(bodies))
+        return {self._median: 1000 * percentile(found, 0.5)}
+
+    async def compute(self, engine: InProcess) -> Found:
+        found = [await engine.seconds(EmbedTask([text], 1)) for text in self._texts]
+        return {self._median: 1000 * percentile(found, 0.5)}
+
+
+class Crowd(_OfTexts):
+    """The limit is computed in batches of the size that had formed here."""
+
+    _load = f"one text each, {CROWD} clients"
+    _rate = Row(_load, "throughput", "texts/s", True)
+    _median = Row(_load, "median", "ms")
+    _slow = Row(_load, "p99", "ms")
+    rows = (_rate, _median, _slow)
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        self._texts = texts.short(CROWD * rounds)
+        self._formed: int | None = None
+
+    async def serve(self, seat: Seat) -> Found:
+        bodies = [body(seat.names.embedder, text) for text in self._texts]
+        client = seat.server.client
+        before = await _batches(seat)
+        total, each = await crowd(lambda at: client.post(PATH, bodies[at]), CROWD, self._rounds)
+        if before is not None and (after := await _batches(seat)) is not None:
+            inputs, batches = (now - then for now, then in zip(after, before, strict=True))
+            self._formed = max(1, round(inputs / max(1, batches)))
+        return {
+            self._rate: len(self._texts) / total,
+            self._median: 1000 * percentile(each, 0.5),
+            self._slow: 1000 * percentile(each, 0.99),
+        }
+
+    async def compute(self, engine: InProcess) -> Found:
+        at_a_time = self._formed or CROWD
+        return {
+            self._rate: len(self._texts) / await engine.seconds(EmbedTask(self._texts, at_a_time))
+        }
+
+
+class Mixed(_OfTexts):
+    """One request, as an indexer sends it."""
+
+    _load = "texts of mixed lengths, one request"
+    _rate = Row(_load, "throughput", "texts/s", True)
+    _padding = Row(_load, "padding", "%")
+    rows = (_rate, _padding)
+
+    def __init__(self, count: int) -> None:
+        self._texts = texts.mixed(count)
+
+    async def serve(self, seat: Seat) -> Found:
+        before = await _tokens(seat)
+        asked = seat.server.client.post(PATH, body(seat.names.embedder, self._texts))
+        found = {self._rate: len(self._texts) / await timed(asked)}
+        after = await _tokens(seat)
+        if before is not None and after is not None:
+            read, padding = (now - then for now, then in zip(after, before, strict=True))
+            found[self._padding] = 100 * padding / (read + padding)
+        return found
+
+    async def compute(self, engine: InProcess) -> Found:
+        count = len(self._texts)
+        return {self._rate: count / await engine.seconds(EmbedTask(self._texts, count))}
+
+
+class Encoded(_OfTexts):
+    def __init__(self, encoding: str, count: int) -> None:
+        load = f"{CROWD} short texts, {encoding}"
+        self._median = Row(load, "median", "ms")
+        self._cpu = Row(load, "the HTTP process's CPU", "ms")
+        self.rows = (self._median, self._cpu)
+        self._count = count
+        self._encoding = encoding
+        self._texts = texts.short(CROWD)
+
+    async def serve(self, seat: Seat) -> Found:
+        given = body(seat.names.embedder, self._texts, encoding_format=self._encoding)
+        before = seat.server.cpu_seconds()
+        found = await one_by_one(lambda _: seat.server.client.post(PATH, given), self._count)
+        cpu = seat.server.cpu_seconds() - before
+        return {
+            self._median: 1000 * percentile(found, 0.5),
+            self._cpu: 1000 * cpu / self._count,
+        }
+
+    async def compute(self, engine: InProcess) -> Found:
+        task = EmbedTask(self._texts, CROWD)
+        found = [await engine.seconds(task) for _ in range(self._count)]
+        return {self._median: 1000 * percentile(found, 0.5)}
+
+
+def loads(sizes: Sizes) -> list[Load]:
+    return [
+        Single(sizes.singles),
+        Crowd(sizes.crowd_rounds),
+        Mixed(sizes.mixed),
+        Encoded("float", sizes.batches),
+        Encoded("base64", sizes.batches),
+    ]
+
+
+# --- what our own metrics say --------------------------------------------------------------------
+
+
+async def _tokens(seat: Seat) -> tuple[float, float] | None:
+    """Those read and those that were padding; None for a server without these metrics."""
+    kinds = [rf'tokens_total{{kind="{kind}",model="embedder"}}' for kind in ("input", "padding")]
+    return await _metrics(seat, *kinds)
+
+
+async def _batches(seat: Seat) -> tuple[float, float] | None:
+    """Inputs and micro-batches so far."""
+    names = [rf'batch_size_{part}{{endpoint="{PATH}"}}' for part in ("sum", "count")]
+    return await _metrics(seat, *names)
+
+
+async def _metrics(seat: Seat, first: str, second: str) -> tuple[float, float] | None:
+    if seat.names.nothing is None:
+        return None
+    exposed = (await seat.server.client.get("/metrics")).decode()
+
+    def value(name: str) -> float:
+        found = re.search(rf"^mlx_serve_{re.escape(name)} (\S+)$", exposed, re.MULTILINE)
+        return 0.0 if found is None else float(found[1])
+
+    return value(first), value(second)

@@ -1,0 +1,95 @@
+"""A person who waits, while an index is being built with the same machine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from bench import texts
+from bench.in_process import InProcess
+from bench.loads.chat import chat_body, listen
+from bench.loads.embedding import PATH, body
+from bench.loads.load import Found, Load, Row, Seat, Sizes, one_by_one, percentile
+from bench.subjects import Names
+
+_INDEXERS = 2
+_TEXTS = 128
+
+
+@asynccontextmanager
+async def indexing(seat: Seat) -> AsyncIterator[None]:
+    """Two clients ask for vectors of many texts again and again."""
+    given = body(seat.names.embedder, texts.mixed(_TEXTS))
+
+    async def indexer() -> None:
+        while True:
+            await seat.server.client.post(PATH, given)
+
+    # The first answer shows that the load is there.
+    await seat.server.client.post(PATH, given)
+    indexers = [asyncio.ensure_future(indexer()) for _ in range(_INDEXERS)]
+    try:
+        await asyncio.sleep(0)
+        yield
+    finally:
+        for task in indexers:
+            task.cancel()
+        for task in indexers:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+class QueryBesideIndexing:
+    _load = "one text, while an index is built"
+    _median = Row(_load, "median", "ms")
+    _slow = Row(_load, "p99", "ms")
+    rows: Sequence[Row] = (_median, _slow)
+
+    def __init__(self, count: int) -> None:
+        self._texts = texts.short(count)
+
+    def suits(self, names: Names) -> bool:
+        return names.embedder is not None
+
+    async def serve(self, seat: Seat) -> Found:
+        bodies = [body(seat.names.embedder, text) for text in self._texts]
+        async with indexing(seat):
+            found = await one_by_one(
+                lambda at: seat.server.client.post(PATH, bodies[at]), len(bodies)
+            )
+        return {
+            self._median: 1000 * percentile(found, 0.5),
+            self._slow: 1000 * percentile(found, 0.99),
+        }
+
+    async def compute(self, engine: InProcess) -> Found:
+        return {}
+
+
+class ChatBesideIndexing:
+    _alone = Row("chat, 1 stream", "between two tokens, p99", "ms")
+    _beside = Row("chat, 1 stream, while an index is built", "between two tokens, p99", "ms")
+    rows: Sequence[Row] = (_alone, _beside)
+
+    def __init__(self, tokens: int, ends: Sequence[int]) -> None:
+        self._tokens, self._ends = tokens, ends
+
+    def suits(self, names: Names) -> bool:
+        return names.embedder is not None and names.chat is not None
+
+    async def serve(self, seat: Seat) -> Found:
+        alone = await self._slowest(seat)
+        async with indexing(seat):
+            beside = await self._slowest(seat)
+        return {self._alone: alone, self._beside: beside}
+
+    async def _slowest(self, seat: Seat) -> float:
+        given = chat_body(seat.names.chat, self._ends, self._tokens)
+        stream = await listen(seat.server.client, given)
+        return 1000 * percentile(stream.gaps or [0.0], 0.99)
+
+    async def compute(self, engine: InProcess) -> Found:
+        return {}
+
+
+def loads(sizes: Sizes, ends: Sequence[int]) -> list[Load]:
+    return [QueryBesideIndexing(sizes.singles), ChatBesideIndexing(sizes.tokens, ends)]

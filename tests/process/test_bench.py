@@ -1,0 +1,37 @@
+"""``scripts/bench --quick``: everything that is measured runs, and has its row."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench import cold
+from bench.loads import all_loads
+from bench.loads.load import QUICK
+from bench.subjects import ECHO, OURS
+from tests.process.gateways import SOURCE, environment
+
+pytestmark = pytest.mark.process
+
+
+def test_every_row_is_measured(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "bench", "--quick", "--json", str(found)],
+        cwd=SOURCE,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+    rows = [row for load in all_loads(QUICK, []) for row in load.rows] + list(cold.ROWS)
+    told = msgspec.json.decode(found.read_bytes())
+    assert [(row["load"], row["measure"]) for row in told["rows"]] == [row[:2] for row in rows]
+    for row in told["rows"]:
+        assert row["subjects"][OURS]["median"] is not None, row
+        assert f"| {row['load']} | {row['measure']} |" in done.stdout
+    assert told["rows"][0]["subjects"][ECHO]["median"] > 0
+    assert "left out: infinity" in done.stderr
