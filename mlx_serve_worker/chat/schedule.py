@@ -17,6 +17,8 @@ from mlx_serve_worker.chat.prompt_cache import PromptCache
 from mlx_serve_worker.chat.room import STEP, Room
 from mlx_serve_worker.failure_log import log_failure
 
+_SHARES = 8
+
 
 class Schedule:
     def __init__(
@@ -42,15 +44,16 @@ class Schedule:
         return not self._waiting and not self._running
 
     def add(self, answer: Answer) -> None:
-        most = self._room.most_tokens
-        needed = len(answer.prompt) + (answer.max_tokens if answer.is_limited else 1)
-        if needed > most:
+        most, prompt = self._room.most_tokens, len(answer.prompt)
+        if prompt >= most:
             raise ServeError(
                 ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-                f"prompt and answer take up to {needed} tokens; the memory that is set aside for"
-                f" them holds {most}",
-                param="messages" if len(answer.prompt) >= most else "max_tokens",
+                f"the prompt has {prompt} tokens; the memory that is set aside for prompt and"
+                f" answer holds {most}",
+                param="messages",
             )
+        # As where the model's context ends: many clients ask for far more than they need.
+        answer.max_tokens = min(answer.max_tokens, most - prompt)
         self._waiting.append(answer)
 
     def stop(self, ids: Collection[int]) -> None:
@@ -77,7 +80,9 @@ class Schedule:
             return False
         length = len(answer.prompt) + answer.max_tokens
         if not answer.is_limited:
-            length = min(length, len(answer.prompt) + STEP, self._room.most_tokens)
+            # Enough for most, or the memory would end an answer because of its neighbours.
+            usual = max(STEP, self._room.most_tokens // _SHARES)
+            length = min(length, len(answer.prompt) + usual, self._room.most_tokens)
         if not self._room.reserve(answer.id, length):
             return False
         known = self._prompts.find(answer.prompt)

@@ -2,6 +2,7 @@
 
 import http.client
 import resource
+import sys
 import signal
 import socket
 import threading
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.process
 @contextmanager
 def descriptors(rig: Rig, left: int) -> Iterator[None]:
     """The server may open only so many more."""
+    assert sys.platform == "linux"
     before = rig.process.rlimit(resource.RLIMIT_NOFILE)
     # A limit is on the highest number, and those below it may be free.
     numbers = [int(path.name) for path in Path(f"/proc/{rig.gateway.pid}/fd").iterdir()]

@@ -345,14 +345,15 @@ def test_memory_bounds_answers_before_it_is_used(tmp_path: Path) -> None:
         LIMITS, cache_bytes=room._cost.of(1024), prompt_cache_bytes=2**20
     )
     backend = load(path, limits)
-    with pytest.raises(ServeError, match=r"2100.*1024") as caught:
-        backend.start(1, 0, TokenIds([5] * 100), Sampling(2000, 0.0))
+    with pytest.raises(ServeError, match=r"1100.*1024") as caught:
+        backend.start(1, 0, TokenIds([5] * 1100), Sampling(20, 0.0))
     assert caught.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
-    endless = Sampling(None, 0.0, logit_bias=dict.fromkeys(backend._words.ends, -100.0))
-    heard = answer(backend, TokenIds([5] * 100), endless)
-    assert heard.finish.reason == "length"
-    assert 100 + heard.finish.completion_tokens <= 1024
-    assert heard.finish.completion_tokens > 800
+    for most in (None, 2000):
+        endless = Sampling(most, 0.0, logit_bias=dict.fromkeys(backend._words.ends, -100.0))
+        heard = answer(backend, TokenIds([5] * 100), endless)
+        assert heard.finish.reason == "length"
+        assert 100 + heard.finish.completion_tokens <= 1024
+        assert heard.finish.completion_tokens > 800
     talk = Talk(backend)
     talk.start(1, TokenIds([5] * 400), Sampling(20, 0.0))
     talk.start(2, TokenIds([6] * 400), Sampling(20, 0.0))
