@@ -124,6 +124,17 @@ def test_settings(data: st.DataObject, repository: Path, tmp_path: Path) -> None
         assert all(name and not name.startswith(("/", "..")) for name in found.files)
 
 
+def test_an_epsilon_of_zero_is_refused(repository: Path, tmp_path: Path) -> None:
+    """Found by the test above; MLX refuses it with an error of its own."""
+    folder = shutil.copytree(repository, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (name,) = [key for key in config if key.endswith("_eps")]
+    (folder / "config.json").write_text(json.dumps(config | {name: 0}))
+    with pytest.raises(ServeError, match=name) as refused:
+        inspect(folder, Origin("fuzzed"))
+    _check(refused.value, tmp_path)
+
+
 def _changed(data: st.DataObject, value: Any) -> Any:
     """The value with something else in one place."""
     changed = copy.deepcopy(value)
