@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from bench.loads.load import Found, Load, Row, Seat, Sizes, percentile
 from bench.subjects import Names
 
 _NEVER = -100.0
+_CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
 
 _numbers = itertools.count()
 
@@ -41,11 +43,16 @@ def chat_body(model: str | None, ends: Sequence[int], tokens: int) -> bytes:
 async def listen(client: Client, body: bytes) -> Stream:
     started = perf_counter()
     chunks = client.stream("/v1/chat/completions", body)
-    heard = [perf_counter() async for chunk in chunks if b'"content"' in chunk]
+    heard = [perf_counter() async for chunk in chunks if _says(chunk)]
     if not heard:
         raise RuntimeError("an answer without a word")
     gaps = [later - sooner for sooner, later in itertools.pairwise(heard)]
     return Stream(heard[0] - started, gaps)
+
+
+def _says(chunk: bytes) -> bool:
+    """Whether there is a word in it: some servers begin with an empty piece."""
+    return any(found[1] for found in _CONTENT.finditer(chunk))
 
 
 class Chat:

@@ -130,7 +130,7 @@ def test_an_epsilon_of_zero_is_refused(repository: Path, tmp_path: Path) -> None
     config = json.loads((folder / "config.json").read_text())
     (name,) = [key for key in config if key.endswith("_eps")]
     (folder / "config.json").write_text(json.dumps(config | {name: 0}))
-    with pytest.raises(ServeError, match=name) as refused:
+    with pytest.raises(ServeError, match="config") as refused:
         inspect(folder, Origin("fuzzed"))
     _check(refused.value, tmp_path)
 

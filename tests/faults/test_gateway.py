@@ -7,10 +7,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import msgspec
 import pytest
@@ -29,16 +29,32 @@ pytestmark = pytest.mark.process
 @contextmanager
 def descriptors(rig: Rig, left: int) -> Iterator[None]:
     """The server may open only so many more."""
-    process: Any = rig.process  # on other systems it has no limits to set
-    before = process.rlimit(resource.RLIMIT_NOFILE)
-    # A limit is on the highest number, and those below it may be free.
-    numbers = [int(path.name) for path in Path(f"/proc/{rig.gateway.pid}/fd").iterdir()]
-    free = max(numbers) + 1 - len(numbers)
-    process.rlimit(resource.RLIMIT_NOFILE, (max(0, left - free) + max(numbers) + 1, before[1]))
-    try:
-        yield
-    finally:
-        process.rlimit(resource.RLIMIT_NOFILE, before)
+    before = rig.process.rlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as fillers:
+        # A limit is on the highest number: those below it that are free have to be taken first.
+        while (free := _free(numbers := _open_descriptors(rig))) > left:
+            address = ("127.0.0.1", rig.gateway.port)
+            fillers.enter_context(socket.create_connection(address))
+            until(partial(_has_other_descriptors, rig, numbers))
+        limit = max(numbers) + 1 + left - free
+        rig.process.rlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+        try:
+            yield
+        finally:
+            rig.process.rlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _open_descriptors(rig: Rig) -> set[int]:
+    return {int(path.name) for path in Path(f"/proc/{rig.gateway.pid}/fd").iterdir()}
+
+
+def _has_other_descriptors(rig: Rig, numbers: set[int]) -> bool:
+    return _open_descriptors(rig) != numbers
+
+
+def _free(numbers: set[int]) -> int:
+    """How many below the highest are."""
+    return max(numbers) + 1 - len(numbers)
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
