@@ -1,7 +1,8 @@
 """mlx-lm's ``BatchGenerator``, with the reading of prompts bounded as a whole.
 
 Invariants: at most ``prefill_tokens`` of all new prompts together are read between two steps of the
-running answers; what leaves takes with it what it has read.
+running answers, and a few times as many while there is none; what leaves takes with it what it has
+read.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from mlx_serve_worker.mlx_lm_runtime import BatchGenerator
 
 # More at a time make each wait longer for its first token.
 MAX_READING = 8
+_MORE_ALONE = 4
 
 
 class Member(NamedTuple):
@@ -62,6 +64,7 @@ class Batch:
         self._generator = self._make()
         self._reading: dict[int, int] = {}
         """How many tokens of each prompt were known before."""
+        self._saying: set[int] = set()
 
     @property
     def can_read_more(self) -> bool:
@@ -87,13 +90,14 @@ class Batch:
             self._generator.remove(keys)
         for key in keys:
             self._reading.pop(key, None)
+        self._saying.difference_update(keys)
         return {key: Left(list(tokens), cache) for key, (cache, tokens) in left.items()}
 
     def step(self) -> tuple[list[tuple[int, int, int]], list[Token], dict[int, Left]]:
         """Which prompts were read how far, the next tokens, and what those that end leave."""
         if self._reading:
-            share = max(1, self._prefill_tokens // len(self._reading))
-            self._generator.prefill_step_size = share
+            budget = self._prefill_tokens * (1 if self._saying else _MORE_ALONE)
+            self._generator.prefill_step_size = max(1, budget // len(self._reading))
         read, said = self._generator.next()
         progress = []
         for each in read:
@@ -101,6 +105,7 @@ class Batch:
             progress.append((each.uid, each.progress[0] + known, each.progress[1] + known))
             if each.end_of_prompt:
                 del self._reading[each.uid]
+                self._saying.add(each.uid)
         tokens = [
             Token(
                 each.uid,
@@ -116,6 +121,7 @@ class Batch:
             for each in said
             if each.finish_reason is not None
         }
+        self._saying.difference_update(left)
         return progress, tokens, left
 
     def clear(self) -> None:
@@ -123,3 +129,4 @@ class Batch:
         self._generator.close()
         self._generator = self._make()
         self._reading.clear()
+        self._saying.clear()
