@@ -135,8 +135,11 @@ def test_flags_that_cannot_work(cli: CommandLine, arguments: tuple[str, ...], co
     assert "Traceback" not in refused.stderr
 
 
-def test_a_server_that_fails_before_it_is_ready(cli: CommandLine) -> None:
-    (cli.home / "run").write_text("no folder")
+def test_a_server_that_fails_before_it_is_ready(cli: CommandLine, short_dir: Path) -> None:
+    # A long home would have its sockets elsewhere.
+    cli.home = short_dir
+    cli.env["MLX_SERVE_HOME"] = str(short_dir)
+    (short_dir / "run").write_text("no folder")
     failed = cli.run("start", "--port", "0")
     assert failed.returncode == 70
     assert "ended with exit code 70 before it was ready" in failed.stderr

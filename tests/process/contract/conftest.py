@@ -15,6 +15,7 @@ def gateway() -> Iterator[Gateway]:
     with Home() as home:
         home.store.add("e")
         home.store.add("r", ModelKind.RERANKER)
-        home.store.add("c", ModelKind.CHAT, chat=ABLE)
+        # Slow enough that its first words are out when it dies of a later one.
+        home.store.add("c", ModelKind.CHAT, chat=ABLE, step_s=0.005)
         with Gateway(home.path, home.store) as running:
             yield running

@@ -110,7 +110,7 @@ def test_a_good_request(path: str, body: Any, gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
 def test_a_stream_that_breaks(path: str, gateway: Gateway) -> None:
-    talk = [{"role": "user", "content": f"__crash_after:1__ {path} a"}]
+    talk = [{"role": "user", "content": f"__words:40__ __crash_after:20__ {path}"}]
     answer = ask(gateway, "POST", path, {"model": "c", "messages": talk, "stream": True})
     assert answer.status == 200
     assert b"error" in answer.body
