@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.process
 @contextmanager
 def descriptors(rig: Rig, left: int) -> Iterator[None]:
     """The server may open only so many more."""
-    before = rig.process.rlimit(resource.RLIMIT_NOFILE)
+    process: Any = rig.process  # on other systems it has no limits to set
+    before = process.rlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as fillers:
         # A limit is on the highest number: those below it that are free have to be taken first.
         while (free := _free(numbers := _open_descriptors(rig))) > left:
@@ -37,11 +39,11 @@ def descriptors(rig: Rig, left: int) -> Iterator[None]:
             fillers.enter_context(socket.create_connection(address))
             until(partial(_has_other_descriptors, rig, numbers))
         limit = max(numbers) + 1 + left - free
-        rig.process.rlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+        process.rlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
         try:
             yield
         finally:
-            rig.process.rlimit(resource.RLIMIT_NOFILE, before)
+            process.rlimit(resource.RLIMIT_NOFILE, before)
 
 
 def _open_descriptors(rig: Rig) -> set[int]:
