@@ -33,7 +33,7 @@ class Device(msgspec.Struct, frozen=True):
     """Whether ``mx.compile`` pays; on a CPU it starts a C++ compiler for every new kernel."""
 
 
-_CPU = Device("cpu", 512, 256, 32 * _MIB, computes_half=False, fuses=False)
+_CPU = Device("cpu", 512, 256, 256 * _MIB, computes_half=False, fuses=False)
 
 
 def configure() -> None:

@@ -4,9 +4,14 @@ Invariants: inputs are padded on the right; masks are boolean, true where a toke
 row of a mask is without a true value, so that no kernel has to define what it gives for none.
 """
 
+import functools
+from collections.abc import Callable
+
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_serve_worker import device
+from mlx_serve_worker.models.polynomial_attention import attention_by_polynomials
 from mlx_serve_worker.models.rotary import Rotation, rotate
 
 
@@ -20,9 +25,18 @@ def attend(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None
 ) -> mx.array:
     """Attention by head, its results side by side again: (texts, tokens, heads * size)."""
-    mixed = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+    is_half = queries.dtype != mx.float32
+    kernel = mx.fast.scaled_dot_product_attention if is_half else _kernel()
+    mixed = kernel(queries, keys, values, scale=scale, mask=mask)
     batch, _, length, _ = mixed.shape
     return mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
+
+
+@functools.cache
+def _kernel() -> Callable[..., mx.array]:
+    if device.current().fuses:
+        return mx.fast.scaled_dot_product_attention
+    return attention_by_polynomials
 
 
 class RotaryAttention(nn.Module):

@@ -12,6 +12,7 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.models.activations import activation
+from mlx_serve_worker.models.attention import attend, by_head
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 _Rows = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
@@ -61,19 +62,10 @@ class Attention(nn.Module):
         self.output = nn.Linear(size, size)
 
     def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        batch, length, size = x.shape
-
-        def by_head(projected: mx.array) -> mx.array:
-            return projected.reshape(batch, length, self.heads, -1).transpose(0, 2, 1, 3)
-
-        mixed = mx.fast.scaled_dot_product_attention(
-            by_head(self.query(x)),
-            by_head(self.key(x)),
-            by_head(self.value(x)),
-            scale=self.scale,
-            mask=mask,
+        queries, keys, values = (
+            by_head(project(x), self.heads) for project in (self.query, self.key, self.value)
         )
-        return self.output(mixed.transpose(0, 2, 1, 3).reshape(batch, length, size))
+        return self.output(attend(queries, keys, values, self.scale, mask))
 
 
 class Layer(nn.Module):
