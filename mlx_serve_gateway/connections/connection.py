@@ -5,7 +5,8 @@
 
 Invariants: every phase but BUSY has a deadline, BUSY is bounded by what answers; who takes nothing
 of its answer is cut off; a client that has left is noticed in every phase; the connection ends with
-the client's last byte, so that no descriptor outlives its client.
+the client's last byte, so that no descriptor outlives its client; what is written in one turn of
+the event loop, such as the head and the body of an answer, leaves in one piece.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ class Connection(TCPServer):
     protocol: "Protocol"  # type: ignore[assignment]
     _phase = Phase.BUSY
     _timer: asyncio.TimerHandle | None = None
+    _unsent = b""
 
     @property
     def _settings(self) -> "Settings":
@@ -86,21 +88,34 @@ class Connection(TCPServer):
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
             if event.data:
-                async with self.send_lock:
-                    await self._write(event.data)
-        elif isinstance(event, Closed):
+                await self._write(event.data)
+            return
+        self._flush()
+        if isinstance(event, Closed):
             self._enter(Phase.ENDING)
         elif isinstance(event, Updated):
             self._enter(Phase.IDLE if event.idle else Phase.BUSY)
 
     async def _write(self, data: bytes) -> None:
+        if not self._unsent:
+            self.loop.call_soon(self._flush)
+        self._unsent += data
+        if len(self._unsent) > _HIGH_WATER_BYTES:
+            self._flush()
         try:
-            self.writer.write(data)
             # Most answers go out at once; a timer for each would cost as much as the rest of this.
             while self.writer.transport.get_write_buffer_size() > _HIGH_WATER_BYTES:
                 await self._wait_until_taken()
         except (ConnectionError, RuntimeError):
             await self.protocol.handle(Closed())
+
+    def _flush(self) -> None:
+        if not self._unsent:
+            return
+        unsent, self._unsent = self._unsent, b""
+        # Whoever reads notices as well that the connection has ended, and tells.
+        with suppress(ConnectionError, RuntimeError):
+            self.writer.write(unsent)
 
     async def _wait_until_taken(self) -> None:
         """For a while; a client that takes nothing at all in it is cut off."""

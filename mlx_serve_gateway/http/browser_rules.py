@@ -9,6 +9,7 @@ Invariants: a refused request has no effect and gets no CORS header; an allowed 
 never ``*``, never with credentials, never for a private network.
 """
 
+import functools
 import ipaddress
 import re
 import socket
@@ -109,6 +110,7 @@ def _not_allowed(who: str) -> ServeError:
     )
 
 
+@functools.lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name.partition("%")[0])

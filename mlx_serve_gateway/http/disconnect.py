@@ -17,18 +17,28 @@ async def unless_gone(receive: Receive, work: Awaitable[None]) -> None:
 
     To be called after the body was read: the next message can only be the disconnect.
     """
-    task = asyncio.ensure_future(work)
+    worker = asyncio.current_task()
+    assert worker is not None
+    is_working, has_left = True, False
+
+    def leave(_: "asyncio.Task[None]") -> None:
+        nonlocal has_left
+        if is_working:
+            has_left = True
+            worker.cancel()
+
     gone = asyncio.ensure_future(_disconnect(receive))
+    gone.add_done_callback(leave)
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ServeError(ErrorCode.CANCELLED, "the client has left")
-        task.result()
+        await work
+    except asyncio.CancelledError:
+        # Somebody else may want this task to end at the same time, as a stop does.
+        if has_left and worker.uncancel() == 0:
+            raise ServeError(ErrorCode.CANCELLED, "the client has left") from None
+        raise
     finally:
+        is_working = False
         gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
 
 
 async def _disconnect(receive: Receive) -> None:

@@ -1,5 +1,6 @@
 """Who is calling, judged by the socket alone."""
 
+import functools
 import ipaddress
 
 from starlette.types import Scope
@@ -18,6 +19,7 @@ def is_loopback(scope: Scope) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=256)
 def is_loopback_address(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
