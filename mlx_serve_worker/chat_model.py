@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mlx_serve_common.models import Manifest
 from mlx_serve_worker import chat_architectures, device, library_weights, weights
 from mlx_serve_worker.model_folder import read_checked_manifest, read_config
+from mlx_serve_worker.models.activations import speed_up_mlx_lm
 from mlx_serve_worker.models.language_model import LanguageModel
 from mlx_serve_worker.quantization import quantize_stored
 
@@ -34,6 +35,7 @@ def assemble(module: ModuleType, config: dict[str, Any], files: Sequence[Path]) 
 def load_chat_model(folder: Path, custom_models: Path | None) -> tuple[LanguageModel, Manifest]:
     """An installed model, ready to compute."""
     device.configure()
+    speed_up_mlx_lm()
     manifest = read_checked_manifest(folder)
     config = read_config(folder)
     module = chat_architectures.installed(config, manifest.implementation, custom_models)

@@ -8,6 +8,7 @@ import importlib
 from types import ModuleType
 
 from mlx_serve_worker.bare_packages import bare_package
+from mlx_serve_worker.models.activations import speed_up_mlx_lm
 
 
 def mlx_lm_model(name: str) -> ModuleType:
@@ -16,4 +17,5 @@ def mlx_lm_model(name: str) -> ModuleType:
     ``name`` is one that our own code knows, never one from a model's files.
     """
     bare_package("mlx_lm")
+    speed_up_mlx_lm()
     return importlib.import_module(f"mlx_lm.models.{name}")

@@ -3,10 +3,12 @@
 import math
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker import device
 from mlx_serve_worker.models import activations
 
 pytestmark = pytest.mark.engine
@@ -29,6 +31,24 @@ def test_gelu_in_half_precision_is_finite() -> None:
     x = mx.array(np.linspace(-100, 100, 2001), dtype=mx.float16)
     difference = activations._gelu_by_polynomials(x) - activations._gelu_by_erf(x)
     assert np.abs(np.array(difference)).max() < 0.1
+
+
+def test_silu_by_polynomials_is_exact() -> None:
+    wide = X.astype(np.float64)
+    with np.errstate(over="ignore"):
+        exact = wide / (1 + np.exp(-wide))
+    ours = np.array(activations._silu_by_polynomials(mx.array(X)))
+    np.testing.assert_allclose(ours, exact, rtol=6e-6, atol=1e-12)
+
+
+def test_silu_tells_what_is_not_a_number() -> None:
+    ours = activations._silu_by_polynomials(mx.array([math.nan, math.inf, 1.0]))
+    assert mx.isnan(ours).tolist() == [True, False, False]
+
+
+def test_mlx_lm_computes_with_our_silu_on_a_cpu() -> None:
+    activations.speed_up_mlx_lm()
+    assert (nn.silu is activations.silu) is not device.current().fuses
 
 
 @pytest.mark.parametrize("name", ["gelu", "gelu_new", "quick_gelu", "relu", "silu", "tanh"])
