@@ -1,6 +1,6 @@
 """Several models on one device: bulk loads of each give way to who waits for another's answer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
@@ -76,10 +76,16 @@ def test_two_bulk_loads_take_turns(
     with Gateway(short_dir, store, Config(batch=ONE)) as gateway:
         gateway.assert_serves("a")
         gateway.assert_serves("b")
+        workers = [psutil.Process(gateway.worker_pid(model)) for model in "ab"]
+        for worker in workers:
+            worker.suspend()
+        loads = [threads.submit(gateway.embed, model, bulk(9)) for model in "ab"]
+        until(lambda: gateway.waiting() == 18)
         started = monotonic()
-        loads = [begin(gateway, threads, model, bulk(6)) for model in "ab"]
-        assert [load.result().vectors() for load in loads] == [list(map(vector, bulk(6)))] * 2
-        assert monotonic() - started >= 12 * PASS_S
+        for worker in workers:
+            worker.resume()
+        assert [load.result().vectors() for load in loads] == [list(map(vector, bulk(9)))] * 2
+        assert monotonic() - started >= 18 * PASS_S
         assert min(waited_s(gateway, model) for model in "ab") > 2 * PASS_S
 
 
@@ -140,17 +146,3 @@ def test_who_is_stopped_in_its_turn_holds_nobody_up_for_long(
         assert gateway.worker_pid("slow") != first
         restarts = {each["model"]: each["restarts"] for each in gateway.detail()["workers"]}
         assert restarts == {"slow": 1, "quick": 0}
-
-
-def test_to_wait_for_a_turn_is_not_to_hang(
-    short_dir: Path, store: ModelStore, threads: ThreadPoolExecutor
-) -> None:
-    models = ("a", "b", "c")
-    for model in models:
-        store.add(model, step_s=0.4)
-    limits = LimitsConfig(batch_timeout=1)
-    with Gateway(short_dir, store, Config(batch=ONE, limits=limits)) as gateway:
-        ask: Callable[[str], Answer] = lambda model: gateway.embed(model, bulk(9))  # noqa: E731
-        answers = list(threads.map(ask, models))
-        assert [answer.vectors() for answer in answers] == [list(map(vector, bulk(9)))] * 3
-        assert [each["restarts"] for each in gateway.detail()["workers"]] == [0, 0, 0]
