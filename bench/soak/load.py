@@ -17,6 +17,8 @@ from bench import texts
 from bench.http_client import Client
 from bench.loads.chat import chat_body
 from bench.loads.embedding import PATH, body
+from bench.loads.reranking import PATH as RERANK
+from bench.loads.reranking import rerank_body
 from bench.models import NOTHING
 
 _PIECES_HEARD = 5
@@ -59,8 +61,7 @@ class SoakLoad:
         await self._client.post(PATH, given)
 
     async def _rerank(self) -> None:
-        given = {"model": "reranker", "query": "which?", "documents": self._some_texts()}
-        await self._client.post("/v1/rerank", msgspec.json.encode(given))
+        await self._client.post(RERANK, rerank_body("reranker", self._some_texts()))
 
     async def _tokenize(self) -> None:
         given = {"model": "embedder", "input": self._some_texts()}
