@@ -32,6 +32,10 @@ class Doing(IntEnum):
     """With what somebody waits for."""
 
 
+# Anything else on a line is the work of a worker gone mad, and means nothing.
+_BUSY = {float(doing): doing for doing in Doing if doing}
+
+
 class Claim(NamedTuple):
     line: int
     doing: Doing
@@ -46,7 +50,7 @@ class Told(NamedTuple):
 
     waited_s: float
     """Until others had computed."""
-    memory_bytes: int
+    memory_bytes: float
     """What its model and its caches hold."""
 
 
@@ -71,8 +75,12 @@ class TurnBoard:
 
     def claims(self) -> list[Claim]:
         """Of all who compute or wait."""
-        doings = self._words[::_FIELDS].tolist()
-        return [self._claim(line, Doing(int(doing))) for line, doing in enumerate(doings) if doing]
+        said = self._words[::_FIELDS].tolist()
+        return [
+            self._claim(line, doing)
+            for line, doing in enumerate(map(_BUSY.get, said))
+            if doing is not None
+        ]
 
     def _claim(self, line: int, doing: Doing) -> Claim:
         at = line * _FIELDS
@@ -84,7 +92,7 @@ class TurnBoard:
 
     def told(self, line: int) -> Told:
         at = line * _FIELDS + 3
-        return Told(self._words[at], int(self._words[at + 1]))
+        return Told(self._words[at], self._words[at + 1])
 
 
 def make_board(folder: Path) -> int:

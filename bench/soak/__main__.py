@@ -13,6 +13,7 @@ import click
 import uvloop
 
 from bench import models, subjects
+from bench.http_client import RequestFailed
 from bench.soak.load import SoakLoad
 from bench.soak.samples import Samples
 from bench.soak.verdict import Line, lines, table
@@ -42,11 +43,20 @@ async def _soaked(made: models.Models, folder: Path, total_s: float, tokens: int
         load, samples = SoakLoad(server.client, made.ends, tokens), Samples(server)
         ends_at = perf_counter() + total_s
         click.echo(f"soak: {total_s:.0f} s, judged after {warm_up_s:.0f} s", err=True)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(load.run(ends_at))
-            tasks.create_task(samples.take_until(ends_at, total_s / _SAMPLES))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(load.run(ends_at))
+                tasks.create_task(samples.take_until(ends_at, total_s / _SAMPLES))
+        except* RequestFailed as failures:
+            raise SystemExit(f"soak: failed: {_first(failures)}") from None
     click.echo(f"soak: {load.answered} requests answered", err=True)
     return list(lines(samples.found, warm_up_s=warm_up_s, total_s=total_s))
+
+
+def _first(failures: BaseException) -> BaseException:
+    while isinstance(failures, BaseExceptionGroup):
+        failures = failures.exceptions[0]
+    return failures
 
 
 if __name__ == "__main__":
