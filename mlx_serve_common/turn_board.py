@@ -7,6 +7,7 @@ computes first and nothing else.
 
 import mmap
 import os
+import sys
 import tempfile
 from enum import IntEnum
 from pathlib import Path
@@ -57,7 +58,7 @@ class Told(NamedTuple):
 class TurnBoard:
     def __init__(self, descriptor: int) -> None:
         self._page = mmap.mmap(descriptor, _SIZE)
-        # Whole numbers of eight bytes are read and written in one piece.
+        # Eight bytes at a time are read and written in one piece.
         self._words = memoryview(self._page).cast("d")
 
     def close(self) -> None:
@@ -96,7 +97,12 @@ class TurnBoard:
 
 
 def make_board(folder: Path) -> int:
-    """The descriptor of an empty one."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(_SIZE)
-        return os.dup(file.fileno())
+    """The descriptor of an empty one; ``folder`` is for systems where it has to be a file."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("turns")
+    else:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            descriptor = os.dup(file.fileno())
+    # No hole, which on a full disk would end whoever writes there.
+    os.write(descriptor, bytes(_SIZE))
+    return descriptor

@@ -50,10 +50,10 @@ async def composed(
     sweep_dead_sockets(run_dir)
     _sweep_store(Path(config.models.directory))
     registry = Registry(Path(config.models.directory), config.models.aliases)
+    turns = TurnLines(run_dir)
     sentinel = Sentinel()
     sentinel.start()
     env = worker_environment() | {"MLX_SERVE_INSTANCE": instance}
-    turns = TurnLines(run_dir)
     surroundings = Surroundings(env, sentinel, monotonic, turns.descriptor)
     spare = Spare(surroundings, lambda: config.chat.spare and _has_chat_model(registry))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
