@@ -50,7 +50,7 @@ async def _soaked(made: models.Models, folder: Path, total_s: float, tokens: int
         except* RequestFailed as failures:
             raise SystemExit(f"soak: failed: {_first(failures)}") from None
     click.echo(f"soak: {load.answered} requests answered", err=True)
-    return list(lines(samples.found, warm_up_s=warm_up_s, total_s=total_s))
+    return list(lines(samples.found, warm_up_s=warm_up_s))
 
 
 def _first(failures: BaseException) -> BaseException:

@@ -21,14 +21,20 @@ class Line(NamedTuple):
     grows: bool
 
 
-def lines(
-    found: Mapping[Series, Sequence[Sample]], *, warm_up_s: float, total_s: float
-) -> Iterator[Line]:
-    for series, samples in found.items():
-        warm = [sample for sample in samples if sample.at_s >= warm_up_s]
-        lasted = warm[-1].at_s - warm[0].at_s if warm else 0
-        if lasted >= _LASTED * (total_s - warm_up_s):
-            yield _line(series, warm)
+def lines(found: Mapping[Series, Sequence[Sample]], *, warm_up_s: float) -> Iterator[Line]:
+    warm = {
+        series: [sample for sample in samples if sample.at_s >= warm_up_s]
+        for series, samples in found.items()
+    }
+    # Of the time in which samples were taken: a busy machine may be late with all of them.
+    longest = max(map(_lasted, warm.values()), default=0)
+    for series, samples in warm.items():
+        if samples and _lasted(samples) >= _LASTED * longest:
+            yield _line(series, samples)
+
+
+def _lasted(samples: Sequence[Sample]) -> float:
+    return samples[-1].at_s - samples[0].at_s if samples else 0
 
 
 def _line(series: Series, warm: Sequence[Sample]) -> Line:

@@ -22,7 +22,7 @@ def test_who_grows_is_told() -> None:
         Series("steady", 2, DESCRIPTORS): series(0),
         Series("leaking", 3, DESCRIPTORS): series(4),
     }
-    judged = list(lines(found, warm_up_s=WARM_UP_S, total_s=TOTAL_S))
+    judged = list(lines(found, warm_up_s=WARM_UP_S))
     verdicts = {(line.process, line.measure): line.grows for line in judged}
     assert verdicts == {
         (GATEWAY, MEMORY): True,
