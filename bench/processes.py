@@ -56,6 +56,10 @@ class Server:
                 raise RuntimeError(f"it does not serve: {self._last_words()}")
             await asyncio.sleep(_POLL_S)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def stop(self) -> None:
         self.client.close()
         with contextlib.suppress(ProcessLookupError):
@@ -86,7 +90,7 @@ class Server:
 
     def memory_mib(self) -> float:
         """Of all its processes; what they share is counted once."""
-        return sum(_own_bytes(process) for process in self._processes()) / MIB
+        return sum(own_bytes(process) for process in self._processes()) / MIB
 
     def _processes(self) -> Iterator[psutil.Process]:
         top = psutil.Process(self._process.pid)
@@ -98,7 +102,7 @@ class Server:
         return next((line for line in reversed(lines) if line.strip()), "its log is empty")
 
 
-def _own_bytes(process: psutil.Process) -> int:
+def own_bytes(process: psutil.Process) -> int:
     """With its share of what others have mapped too, where the system tells that (Linux)."""
     try:
         memory = process.memory_full_info()

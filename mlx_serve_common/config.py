@@ -110,6 +110,13 @@ class BatchConfig(Section, frozen=True):
         Count | Literal["auto"],
         Meta(description="Most tokens, padding included, in one forward pass: auto or a number"),
     ] = "auto"
+    computing_workers: Annotated[
+        Count | Literal["auto"],
+        Meta(
+            description="Most models that compute bulk loads at the same time, giving way to"
+            " whoever waits for an answer; auto: 1 on a GPU, any number on a CPU"
+        ),
+    ] = "auto"
 
 
 class LimitsConfig(Section, frozen=True):

@@ -23,6 +23,17 @@ class GenerationLimits(msgspec.Struct, frozen=True, kw_only=True):
     """So much of it at most is kept for earlier prompts."""
 
 
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """When the worker computes, where others share its device."""
+
+    line: int | None
+    """Its own on the board; None lets it compute whenever it likes."""
+    workers: int | None
+    """So many compute bulk loads at the same time; None lets the backend choose for its device."""
+    patience_s: float
+    """Longest wait for a turn."""
+
+
 class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     model_path: str
     socket: str
@@ -33,3 +44,4 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The folder of the person's own architectures."""
     generation: GenerationLimits | None = None
     """For a chat model."""
+    turns: Turns | None = None

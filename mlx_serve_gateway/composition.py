@@ -33,6 +33,7 @@ from mlx_serve_gateway.server_events import Event
 from mlx_serve_gateway.services import Controls, Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.turn_lines import TurnLines
 from mlx_serve_gateway.worker_env import pull_environment, worker_environment
 from mlx_serve_gateway.worker_process import Surroundings
 
@@ -49,13 +50,14 @@ async def composed(
     sweep_dead_sockets(run_dir)
     _sweep_store(Path(config.models.directory))
     registry = Registry(Path(config.models.directory), config.models.aliases)
+    turns = TurnLines(run_dir)
     sentinel = Sentinel()
     sentinel.start()
     env = worker_environment() | {"MLX_SERVE_INSTANCE": instance}
-    surroundings = Surroundings(env, sentinel, monotonic)
+    surroundings = Surroundings(env, sentinel, monotonic, turns.descriptor)
     spare = Spare(surroundings, lambda: config.chat.spare and _has_chat_model(registry))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-    host = _worker_host(config, context, run_dir, surroundings, spare)
+    host = _worker_host(config, context, run_dir, surroundings, spare, turns)
     lifecycle = Lifecycle(instance, monotonic)
     metrics, events = Metrics(), EventLog()
 
@@ -70,7 +72,7 @@ async def composed(
         tell,
         metrics,
     )
-    metrics.registry.register(PoolMetrics(pool, lifecycle, spare))
+    metrics.registry.register(PoolMetrics(pool, lifecycle, spare, turns))
     jobs = Jobs(partial(run_job, _job_host(sentinel, instance)), tell)
     downloads = Downloads(config, registry, jobs)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
@@ -93,6 +95,7 @@ async def composed(
         await spare.stop()
         await sentinel.stop()
         context.destroy(linger=0)
+        turns.close()
 
 
 def _worker_host(
@@ -101,8 +104,9 @@ def _worker_host(
     run_dir: Path,
     surroundings: Surroundings,
     spare: Spare,
+    turns: TurnLines,
 ) -> WorkerHost:
-    tokens = config.batch.max_batch_tokens
+    tokens, computing = config.batch.max_batch_tokens, config.batch.computing_workers
     return WorkerHost(
         context=context,
         run_dir=run_dir,
@@ -110,6 +114,8 @@ def _worker_host(
         spare=spare,
         max_batch_items=config.batch.max_batch_size,
         max_batch_tokens=None if tokens == "auto" else tokens,
+        turns=turns,
+        computing_workers=None if computing == "auto" else computing,
         custom_models=config.chat.custom_models,
         timeouts=Timeouts(config.limits.load_timeout, config.limits.batch_timeout),
         now=monotonic,

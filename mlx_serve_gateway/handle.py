@@ -19,7 +19,7 @@ import msgspec
 import zmq
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.launch import GenerationLimits, LaunchSpec
+from mlx_serve_common.launch import GenerationLimits, LaunchSpec, Turns
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import (
     NOT_A_MESSAGE,
@@ -41,6 +41,7 @@ from mlx_serve_gateway.child import Child
 from mlx_serve_gateway.progress import Progress
 from mlx_serve_gateway.refusals import not_loaded_in_time, process_not_started
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.turn_lines import TurnLines
 from mlx_serve_gateway.worker import ExitReport, Failure, Observer, StopReason
 from mlx_serve_gateway.worker_process import Surroundings, WorkerProcess
 
@@ -48,6 +49,9 @@ log = logging.getLogger(__name__)
 
 # How long we wait for the last frames of a process that ended by its own decision.
 _LAST_WORDS_S = 0.5
+# No wait for a turn may look like a worker that hangs, however short the deadline for these is.
+_MOST_PATIENCE_S = 2.0
+_WAITS_PER_DEADLINE = 4
 
 
 class WorkerState(IntEnum):
@@ -72,6 +76,8 @@ class WorkerHost(msgspec.Struct, frozen=True, kw_only=True):
     spare: Spare
     max_batch_items: int
     max_batch_tokens: int | None
+    turns: TurnLines
+    computing_workers: int | None
     timeouts: Timeouts
     now: Callable[[], float]
     custom_models: str | None = None
@@ -136,20 +142,23 @@ class WorkerHandle:
     def _start(self, resources: ExitStack) -> None:
         self._channel = Channel(self._host.context, self._host.run_dir, self._on_frame)
         resources.callback(self._channel.close)
-        process = self._process()
+        line = self._host.turns.claim(self.model.name)
+        resources.callback(self._host.turns.free, self.model.name)
+        process = self._process(self._launch_spec(line))
         resources.callback(process.close)
         self._child = process.child
         self.pid = process.child.pid
         process.begin(self._channel.token)
 
-    def _process(self) -> WorkerProcess:
-        spec = self._launch_spec()
+    def _process(self, spec: LaunchSpec) -> WorkerProcess:
         if self.model.kind is ModelKind.CHAT and (spare := self._host.spare.take()) is not None:
             spare.give(self.model.name, spec)
             return spare
         return WorkerProcess(self.model.name, spec, self._host.surroundings)
 
-    def _launch_spec(self) -> LaunchSpec:
+    def _launch_spec(self, line: int | None) -> LaunchSpec:
+        patience_s = min(_MOST_PATIENCE_S, self._host.timeouts.batch_s / _WAITS_PER_DEADLINE)
+        turns = Turns(line=line, workers=self._host.computing_workers, patience_s=patience_s)
         return LaunchSpec(
             model_path=str(self.model.path),
             socket=str(self._channel.path),
@@ -157,6 +166,7 @@ class WorkerHandle:
             max_batch_tokens=self._host.max_batch_tokens,
             custom_models=self._host.custom_models,
             generation=self._generation,
+            turns=turns,
         )
 
     async def _live(self) -> ExitReport:

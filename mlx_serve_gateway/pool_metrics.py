@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mlx_serve_common.models import ModelKind
@@ -12,6 +12,7 @@ from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.resident import resident_bytes
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.turn_lines import TurnLines
 
 _LOADED = {"ready", "yielding"}
 
@@ -22,10 +23,12 @@ class PoolMetrics(Collector):
         pool: Pool,
         lifecycle: Lifecycle,
         spare: Spare,
+        turns: TurnLines,
     ) -> None:
         self._pool = pool
         self._lifecycle = lifecycle
         self._spare = spare
+        self._turns = turns
 
     def collect(self) -> Iterable[Metric]:
         lanes = self._pool.statuses()
@@ -44,6 +47,23 @@ class PoolMetrics(Collector):
             "matmul_gflops", "Speed of a worker's products of matrices on a CPU", lanes,
             lambda lane: lane.matmul_gflops,
         )  # fmt: skip
+        yield from self._told(lanes)
+
+    def _told(self, lanes: list[LaneStatus]) -> Iterator[Metric]:
+        """What workers have on the board on which they take turns."""
+        waits = CounterMetricFamily(
+            "mlx_serve_turn_wait_seconds",
+            "Bulk loads that waited until other models had computed", labels=["model"],
+        )  # fmt: skip
+        held = GaugeMetricFamily(
+            "mlx_serve_model_held_bytes", "Of the device's memory, caches included",
+            labels=["model"],
+        )  # fmt: skip
+        for lane in lanes:
+            if (told := self._turns.told(lane.model)) is not None:
+                waits.add_metric([lane.model], told.waited_s)
+                held.add_metric([lane.model], told.memory_bytes)
+        yield from (waits, held)
 
     def _server(self, lanes: list[LaneStatus]) -> Iterator[Metric]:
         loaded = GaugeMetricFamily("mlx_serve_models_loaded", "Models in memory", labels=["type"])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from mlx_serve_common.launch import SPARE, LaunchSpec
+from mlx_serve_common.turn_board import BOARD_FD
 from mlx_serve_gateway.child import Child
 from mlx_serve_gateway.output import Output
 from mlx_serve_gateway.sentinel import Sentinel
@@ -24,6 +25,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     env: Mapping[str, str]
     sentinel: Sentinel
     now: Callable[[], float]
+    board: int
+    """The descriptor of the board on which workers take turns."""
 
 
 class WorkerProcess:
@@ -47,7 +50,12 @@ class WorkerProcess:
             child = Child(
                 [sys.executable, "-P", "-m", "mlx_serve_worker", argument],
                 surroundings.env,
-                {1: self._output.write_end, 2: self._output.write_end, _LIFELINE_FD: theirs},
+                {
+                    1: self._output.write_end,
+                    2: self._output.write_end,
+                    _LIFELINE_FD: theirs,
+                    BOARD_FD: surroundings.board,
+                },
                 before_reap=surroundings.sentinel.forget,
             )
         except BaseException:

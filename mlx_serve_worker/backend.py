@@ -79,6 +79,10 @@ class LoadedModel(Vocabulary, Protocol):
     def matmul_gflops(self) -> float | None:
         """How fast it multiplies matrices, measured where that is not beyond question."""
 
+    @property
+    def computing_workers(self) -> int | None:
+        """How many should compute bulk loads at the same time on this device; None for any."""
+
     def load(self) -> None:
         """Read the weights; raise ``ServeError`` with ``invalid_model`` if the files are unfit."""
 

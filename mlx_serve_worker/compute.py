@@ -29,6 +29,7 @@ from mlx_serve_common.wire import (
 from mlx_serve_worker.backend import Backend, Output, Prepared, Score
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.lease import Lease
 from mlx_serve_worker.planner import plan
 from mlx_serve_worker.text_work import TextWork
 
@@ -51,12 +52,14 @@ class Compute:
         max_tokens: int | None,
         emit: Callable[[Result], None],
         is_cancelled: Callable[[int], bool],
+        lease: Lease | None = None,
     ) -> None:
         self._backend = backend
         self._max_items = max_items
         self._max_tokens = max_tokens or backend.batch_tokens
         self._emit = emit
         self._is_cancelled = is_cancelled
+        self._lease = lease or Lease.alone()
         self._texts = TextWork(backend, emit)
 
     def run(self, inbox: Inbox) -> None:
@@ -65,12 +68,28 @@ class Compute:
             for group in self._micro_batches(batch):
                 # One each in turn, so that neither waits for all of the other.
                 if (urgent := inbox.take_urgent()) is not None:
-                    self.answer(urgent)
+                    self._answer_at_once(urgent)
+                if batch.urgent:
+                    self._lease.hurry()
+                else:
+                    self._take_turn(inbox)
                 self._run_group(group)
+                self._lease.give_back()
 
     def answer(self, batch: Batch) -> None:
         for group in self._micro_batches(batch):
             self._run_group(group)
+
+    def _answer_at_once(self, batch: Batch) -> None:
+        self._lease.hurry()
+        self.answer(batch)
+        self._lease.give_back()
+
+    def _take_turn(self, inbox: Inbox) -> None:
+        turn = self._lease.ask()
+        while not self._lease.take(turn, give_way=inbox.has_urgent):
+            if (urgent := inbox.take_urgent()) is not None:
+                self._answer_at_once(urgent)
 
     def _micro_batches(self, batch: Batch) -> list[list[Item]]:
         """What is to be computed of a batch; the rest of it is answered."""

@@ -29,11 +29,14 @@ class Device(msgspec.Struct, frozen=True):
     """Buffers MLX may keep for reuse; its own default on Metal is all of the memory."""
     computes_half: bool
     """Whether half-precision weights are computed as stored: a CPU has no fast path for them."""
+    computing_workers: int | None
+    """So many compute bulk loads at the same time: a GPU is full with one, while on a CPU each has
+    moments in which it leaves a core to another."""
     fuses: bool
     """Whether ``mx.compile`` pays; on a CPU it starts a C++ compiler for every new kernel."""
 
 
-_CPU = Device("cpu", 512, 256, 256 * _MIB, computes_half=False, fuses=False)
+_CPU = Device("cpu", 512, 256, 256 * _MIB, computes_half=False, computing_workers=None, fuses=False)
 
 
 def configure() -> None:
@@ -62,4 +65,27 @@ def current() -> Device:
     if mx.default_device().type == mx.cpu:
         return _CPU
     name = "metal" if mx.metal.is_available() else "cuda"
-    return Device(name, 8192, 2048, 256 * _MIB, computes_half=True, fuses=True)
+    return Device(name, 8192, 2048, 256 * _MIB, computes_half=True, computing_workers=1, fuses=True)
+
+
+class OnDevice:
+    """What every backend here says of it."""
+
+    @property
+    def device(self) -> str:
+        return current().name
+
+    @property
+    def matmul_gflops(self) -> float | None:
+        return current_gflops()
+
+    @property
+    def batch_tokens(self) -> int:
+        return current().batch_tokens
+
+    @property
+    def computing_workers(self) -> int | None:
+        return current().computing_workers
+
+    def memory_bytes(self) -> int:
+        return mx.get_active_memory() + mx.get_cache_memory()

@@ -24,6 +24,7 @@ from mlx_serve_common.wire import (
 from mlx_serve_worker.backend import Generator, Step
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.lease import Lease
 from mlx_serve_worker.text_work import TextWork
 
 _NO_VECTORS = (ErrorCode.MODEL_TYPE_MISMATCH, "this is a chat model; it gives no vectors or scores")
@@ -36,16 +37,20 @@ class Generation:
         *,
         emit: Callable[[Result | Progress], None],
         is_cancelled: Callable[[int], bool],
+        lease: Lease | None = None,
     ) -> None:
         self._backend = backend
         self._emit = emit
         self._is_cancelled = is_cancelled
+        self._lease = lease or Lease.alone()
         self._texts = TextWork(backend, emit)
         self._running: set[int] = set()
 
     def run(self, inbox: Inbox) -> None:
         """Until nothing is left to come and every answer is given."""
         while True:
+            if self._backend.is_idle:
+                self._lease.give_back()
             while (batch := inbox.take(wait=self._backend.is_idle)) is not None:
                 self._begin(batch)
             if self._backend.is_idle:
@@ -89,6 +94,9 @@ class Generation:
             self._end(gone, ServeError(ErrorCode.CANCELLED, "the caller has left"))
 
     def _step(self) -> None:
+        # Somebody waits for each word, however long the prompt was; so it is not given back until
+        # all has been said, or a bulk load would begin in the moment between two steps.
+        self._lease.hurry()
         try:
             step = self._backend.step()
         except Exception:

@@ -47,6 +47,9 @@ class Inbox:
         with self._changed:
             return self._urgent.popleft() if self._urgent else None
 
+    def has_urgent(self) -> bool:
+        return bool(self._urgent)
+
     def is_cancelled(self, id: int) -> bool:
         return id in self._cancelled
 

@@ -17,6 +17,7 @@ import zmq
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.launch import LaunchSpec
+from mlx_serve_common.turn_board import BOARD_FD, TurnBoard
 from mlx_serve_common.wire import (
     MAX_MESSAGE_BYTES,
     PROTOCOL,
@@ -37,6 +38,7 @@ from mlx_serve_worker.compute import Compute
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.generation import Generation
 from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.lease import Lease
 
 EXIT_DRAINED = 0
 EXIT_UNLOADABLE = 65
@@ -123,19 +125,32 @@ class Loop:
                 matmul_gflops=backend.matmul_gflops,
             )
         )
-        self._work(backend).run(self._inbox)
+        self._work(backend, self._lease(backend)).run(self._inbox)
         return EXIT_DRAINED
 
-    def _work(self, backend: Backend | Generator) -> Compute | Generation:
+    def _lease(self, backend: Backend | Generator) -> Lease:
+        turns = self._spec.turns
+        if turns is None or turns.line is None:
+            return Lease.alone()
+        return Lease(
+            TurnBoard(BOARD_FD),
+            turns.line,
+            places=turns.workers or backend.computing_workers,
+            patience_s=turns.patience_s,
+            memory_bytes=backend.memory_bytes,
+        )
+
+    def _work(self, backend: Backend | Generator, lease: Lease) -> Compute | Generation:
         is_cancelled = self._inbox.is_cancelled
         if isinstance(backend, Generator):
-            return Generation(backend, emit=self._answer, is_cancelled=is_cancelled)
+            return Generation(backend, emit=self._answer, is_cancelled=is_cancelled, lease=lease)
         return Compute(
             backend,
             max_items=self._spec.max_batch_items,
             max_tokens=self._spec.max_batch_tokens,
             emit=self._answer,
             is_cancelled=is_cancelled,
+            lease=lease,
         )
 
     def _answer(self, message: Result | Progress) -> None:

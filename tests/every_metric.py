@@ -8,6 +8,7 @@ from prometheus_client import generate_latest
 
 from mlx_serve_common.chat import Finish
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
+from mlx_serve_common.turn_board import Told
 from mlx_serve_common.wire import Embedded
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.lifecycle import Lifecycle
@@ -16,6 +17,7 @@ from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.pool_metrics import PoolMetrics
 from mlx_serve_gateway.server_events import Died, Left, Loaded
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.turn_lines import TurnLines
 
 KIND = ModelKind.EMBEDDING
 MODEL = InstalledModel(Manifest(name="m", kind=KIND, architecture="", created_at=""), Path())
@@ -37,7 +39,8 @@ def exposition() -> str:
     metrics.ended(MODEL, 0.1)
     lifecycle = Lifecycle("me", lambda: 0.0)
     pool, spare = cast(Pool, StandInPool()), cast(Spare, StandInSpare())
-    metrics.registry.register(PoolMetrics(pool, lifecycle, spare))
+    turns = cast(TurnLines, StandInLines())
+    metrics.registry.register(PoolMetrics(pool, lifecycle, spare, turns))
     return generate_latest(metrics.registry).decode()
 
 
@@ -53,6 +56,11 @@ class StandInPool:
                 last_success_s=1.0, error=None, matmul_gflops=100.0,
             )
         ]  # fmt: skip
+
+
+class StandInLines:
+    def told(self, model: str) -> Told:
+        return Told(0.1, 1000)
 
 
 class StandInSpare:

@@ -9,6 +9,8 @@ from bench.in_process import InProcess
 from bench.loads.chat import chat_body, listen
 from bench.loads.embedding import PATH, body
 from bench.loads.load import Found, Load, Row, Seat, Sizes, one_by_one, percentile
+from bench.loads.reranking import PATH as RERANK
+from bench.loads.reranking import rerank_body
 from bench.subjects import Names
 
 _INDEXERS = 2
@@ -65,6 +67,40 @@ class QueryBesideIndexing:
         return {}
 
 
+class RankingBesideIndexing:
+    """Another model, in a process of its own, on the same machine."""
+
+    _alone = Row("two documents ranked", "p99", "ms")
+    _load = "two documents ranked, while an index is built"
+    _median = Row(_load, "median", "ms")
+    _slow = Row(_load, "p99", "ms")
+    rows: Sequence[Row] = (_alone, _median, _slow)
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._documents = texts.short(2)
+
+    def suits(self, names: Names) -> bool:
+        return names.embedder is not None and names.reranker is not None
+
+    async def serve(self, seat: Seat) -> Found:
+        alone = await self._seconds(seat)
+        async with indexing(seat):
+            beside = await self._seconds(seat)
+        return {
+            self._alone: 1000 * percentile(alone, 0.99),
+            self._median: 1000 * percentile(beside, 0.5),
+            self._slow: 1000 * percentile(beside, 0.99),
+        }
+
+    async def _seconds(self, seat: Seat) -> list[float]:
+        given = rerank_body(seat.names.reranker, self._documents)
+        return await one_by_one(lambda _: seat.server.client.post(RERANK, given), self._count)
+
+    async def compute(self, engine: InProcess) -> Found:
+        return {}
+
+
 class ChatBesideIndexing:
     _alone = Row("chat, 1 stream", "between two tokens, p99", "ms")
     _beside = Row("chat, 1 stream, while an index is built", "between two tokens, p99", "ms")
@@ -92,4 +128,8 @@ class ChatBesideIndexing:
 
 
 def loads(sizes: Sizes, ends: Sequence[int]) -> list[Load]:
-    return [QueryBesideIndexing(sizes.singles), ChatBesideIndexing(sizes.tokens, ends)]
+    return [
+        QueryBesideIndexing(sizes.singles),
+        RankingBesideIndexing(sizes.singles),
+        ChatBesideIndexing(sizes.tokens, ends),
+    ]

@@ -9,7 +9,12 @@ from bench.in_process import InProcess, RerankTask
 from bench.loads.load import Found, Load, Row, Seat, Sizes, timed
 from bench.subjects import Names
 
+PATH = "/v1/rerank"
 _QUERY = "which model stays in memory?"
+
+
+def rerank_body(model: str | None, documents: list[str]) -> bytes:
+    return msgspec.json.encode({"model": model, "query": _QUERY, "documents": documents})
 
 
 class Rerank:
@@ -22,8 +27,7 @@ class Rerank:
         return names.reranker is not None
 
     async def serve(self, seat: Seat) -> Found:
-        given = {"model": seat.names.reranker, "query": _QUERY, "documents": self._documents}
-        asked = seat.server.client.post("/v1/rerank", msgspec.json.encode(given))
+        asked = seat.server.client.post(PATH, rerank_body(seat.names.reranker, self._documents))
         return {self._rate: len(self._documents) / await timed(asked)}
 
     async def compute(self, engine: InProcess) -> Found:

@@ -16,13 +16,14 @@ from mlx_serve_worker import architectures, device, embedding, weights
 from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.assembly import assemble
 from mlx_serve_worker.backend import Output, Prepared, Tokens
+from mlx_serve_worker.device import OnDevice
 from mlx_serve_worker.model_folder import checked_max_tokens, read_checked_manifest, read_config
 from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.tokenization import TextTokenizer
 from mlx_serve_worker.tokenizer_file import load_tokenizer
 
 
-class EncoderBackend:
+class EncoderBackend(OnDevice):
     """Owned by the compute thread: MLX arrays belong to the thread that made them."""
 
     _encoder: Encoder
@@ -32,21 +33,6 @@ class EncoderBackend:
     def __init__(self, model_path: Path, custom_models: Path | None = None) -> None:
         self._path = model_path
         self._custom_models = custom_models
-
-    @property
-    def device(self) -> str:
-        return device.current().name
-
-    @property
-    def matmul_gflops(self) -> float | None:
-        return device.current_gflops()
-
-    @property
-    def batch_tokens(self) -> int:
-        return device.current().batch_tokens
-
-    def memory_bytes(self) -> int:
-        return mx.get_active_memory() + mx.get_cache_memory()
 
     # --- loading ---------------------------------------------------------------------------------
 

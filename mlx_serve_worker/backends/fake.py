@@ -52,6 +52,7 @@ class FakeBackend:
 
     device = "fake"
     matmul_gflops = None
+    computing_workers = None
     batch_tokens = 4096
 
     def memory_bytes(self) -> int:

@@ -108,6 +108,7 @@ class FakeGenerator:
 
     device = "fake"
     matmul_gflops = None
+    computing_workers = None
 
     def memory_bytes(self) -> int:
         return 0

@@ -6,8 +6,6 @@ Invariants: the manifest decides everything about the model, nothing is guessed 
 from collections.abc import Collection
 from pathlib import Path
 
-import mlx.core as mx
-
 from mlx_serve_common.chat import Conversation, Prompt, Sampling
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.launch import GenerationLimits
@@ -21,6 +19,7 @@ from mlx_serve_worker.chat.prompt_cache import PromptCache
 from mlx_serve_worker.chat.room import Room, cost
 from mlx_serve_worker.chat.schedule import Schedule
 from mlx_serve_worker.chat.vocabulary import ChatVocabulary
+from mlx_serve_worker.device import OnDevice
 
 _MIB = 1024**2
 _USUAL = GenerationLimits(
@@ -32,7 +31,7 @@ _USUAL = GenerationLimits(
 """For whoever starts a worker by hand."""
 
 
-class GeneratorBackend:
+class GeneratorBackend(OnDevice):
     """Owned by the compute thread: MLX arrays belong to the thread that made them."""
 
     _words: ChatVocabulary
@@ -48,17 +47,6 @@ class GeneratorBackend:
         self._path = model_path
         self._custom_models = custom_models
         self._limits = limits or _USUAL
-
-    @property
-    def device(self) -> str:
-        return device.current().name
-
-    @property
-    def matmul_gflops(self) -> float | None:
-        return device.current_gflops()
-
-    def memory_bytes(self) -> int:
-        return mx.get_active_memory() + mx.get_cache_memory()
 
     def load(self) -> None:
         loaded = load(self._path, self._custom_models)

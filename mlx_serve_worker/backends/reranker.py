@@ -16,6 +16,7 @@ from mlx_serve_common.models import Classifier, Manifest, YesOrNo
 from mlx_serve_common.wire import Detokenize, Embed, EmbedTokens, Rerank, Tokenize
 from mlx_serve_worker import device
 from mlx_serve_worker.backend import Output, Prepared, Score, Tokens
+from mlx_serve_worker.device import OnDevice
 from mlx_serve_worker.model_folder import read_checked_manifest
 from mlx_serve_worker.tokenization import TextTokenizer
 
@@ -30,28 +31,13 @@ class Scorer(Protocol):
     def logits(self, inputs: Sequence[Prepared]) -> mx.array: ...
 
 
-class RerankerBackend:
+class RerankerBackend(OnDevice):
     """Owned by the compute thread: MLX arrays belong to the thread that made them."""
 
     _scorer: Scorer
 
     def __init__(self, model_path: Path) -> None:
         self._path = model_path
-
-    @property
-    def device(self) -> str:
-        return device.current().name
-
-    @property
-    def matmul_gflops(self) -> float | None:
-        return device.current_gflops()
-
-    @property
-    def batch_tokens(self) -> int:
-        return device.current().batch_tokens
-
-    def memory_bytes(self) -> int:
-        return mx.get_active_memory() + mx.get_cache_memory()
 
     def load(self) -> None:
         manifest = read_checked_manifest(self._path)

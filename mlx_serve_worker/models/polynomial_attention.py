@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from mlx_serve_worker.models.power_of_two import power_of_two
 
+
 def attention_by_polynomials(
     queries: mx.array, keys: mx.array, values: mx.array, *, scale: float, mask: mx.array | None
 ) -> mx.array:

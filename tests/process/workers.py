@@ -16,6 +16,7 @@ from mlx_serve_common.wire import Batch, Embed, Embedded, Progress, Ready, Rejec
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost, WorkerState
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.turn_lines import TurnLines
 from mlx_serve_gateway.worker import ExitReport
 from mlx_serve_gateway.worker_env import worker_environment
 from mlx_serve_gateway.worker_process import Surroundings
@@ -123,6 +124,7 @@ class WorkerRig:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.sentinel = Sentinel()
+        self.turns = TurnLines(run_dir)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
 
     async def open(self) -> None:
@@ -138,6 +140,7 @@ class WorkerRig:
     async def close(self) -> None:
         await self.sentinel.stop()
         self._context.destroy(linger=0)
+        self.turns.close()
 
     def sockets(self) -> list[Path]:
         return list(self.run_dir.glob("*.sock"))
@@ -150,13 +153,14 @@ class WorkerRig:
         batch_s: float = 20,
         stop_s: float = 20,
         max_batch_items: int = 32,
+        computing_workers: int | None = None,
         source: Path | None = None,
     ) -> Started:
         """``source`` holds a package that stands in for the worker's own."""
         env = worker_environment(environment())
         if source is not None:
             env["PYTHONPATH"] = f"{source}{os.pathsep}{env['PYTHONPATH']}"
-        surroundings = Surroundings(env, self.sentinel, monotonic)
+        surroundings = Surroundings(env, self.sentinel, monotonic, self.turns.descriptor)
         host = WorkerHost(
             context=self._context,
             run_dir=self.run_dir,
@@ -164,6 +168,8 @@ class WorkerRig:
             spare=Spare(surroundings, lambda: False),
             max_batch_items=max_batch_items,
             max_batch_tokens=None,
+            turns=self.turns,
+            computing_workers=computing_workers,
             timeouts=Timeouts(load_s, batch_s, stop_s),
             now=monotonic,
         )

@@ -39,7 +39,12 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "ttl_seconds": 1800,
         "memory_budget": "auto",
     },
-    "batch": {"max_batch_size": 32, "max_wait_ms": 0, "max_batch_tokens": "auto"},
+    "batch": {
+        "max_batch_size": 32,
+        "max_wait_ms": 0,
+        "max_batch_tokens": "auto",
+        "computing_workers": "auto",
+    },
     "limits": {
         "truncate": "right",
         "token_input": "cl100k_base",

@@ -31,6 +31,7 @@ class ScriptedBackend:
 
     device = "scripted"
     matmul_gflops = None
+    computing_workers = None
     batch_tokens = 64
 
     def __init__(self) -> None:

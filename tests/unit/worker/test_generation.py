@@ -32,6 +32,7 @@ class ScriptedGenerator:
 
     device = "scripted"
     matmul_gflops = None
+    computing_workers = None
 
     def __init__(self) -> None:
         self.running: dict[int, list[str]] = {}

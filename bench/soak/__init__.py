@@ -1,0 +1,1 @@
+"""A mixed load for a while, and whether anything grows with it."""
