@@ -3,6 +3,8 @@
 Ratios within a run mean something on any machine; absolute numbers only where nothing else runs.
 """
 
+import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -80,6 +82,7 @@ class Bench:
         self.columns = [subject.name for subject in self._servers] + [subjects.ECHO, LIMIT]
 
     async def run(self, rounds: int, *, with_limits: bool) -> None:
+        self._end_when_told()
         async with AsyncExitStack() as stack:
             seats = {each.name: await self._seated(each, stack) for each in self._servers}
             if any(isinstance(load, Nothing) for load in self._loads):
@@ -95,6 +98,12 @@ class Bench:
             for subject in self._servers:
                 if subject.names.embedder is not None:
                     self.results.add(subject.name, await cold.cold_start(subject, self._folder))
+
+    def _end_when_told(self) -> None:
+        """By a signal as well: no server is left behind."""
+        this = asyncio.current_task()
+        assert this is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
 
     async def _seated(self, subject: Subject, stack: AsyncExitStack) -> Seat:
         _say(f"starting {subject.name}")

@@ -109,17 +109,21 @@ class _Engines:
         return perf_counter() - started
 
     def _load_chat(self) -> None:
-        from mlx_lm.utils import load_model
-        from tokenizers import Tokenizer
+        from mlx_lm.utils import load
 
-        self._chat_model, _ = load_model(self._chat_folder)
-        self._chat_tokenizer = Tokenizer.from_file(str(self._chat_folder / "tokenizer.json"))
+        self._chat_model, self._chat_tokenizer = load(str(self._chat_folder))
 
     def _chat(self, task: ChatTask) -> None:
         from mlx_lm.generate import BatchGenerator
 
         generator: Any = BatchGenerator(self._chat_model, stop_tokens=[])
-        prompts = [self._chat_tokenizer.encode(prompt).ids for prompt in task.prompts]
+        # With all that the model's template puts around it, as a server reads it.
+        prompts = [
+            self._chat_tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True
+            )
+            for prompt in task.prompts
+        ]
         generator.insert(prompts, max_tokens=[task.tokens] * len(prompts))
         left = len(prompts)
         while left:

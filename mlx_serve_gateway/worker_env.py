@@ -5,10 +5,11 @@ only be replaced before the process starts. Nothing of that is done on macOS, wh
 """
 
 import os
-import platform
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from mlx_serve_gateway.openblas_core import THEIRS, core_type
 
 _KEPT = {
     "HOME", "LANG", "LD_LIBRARY_PATH", "LD_PRELOAD", "LOGNAME", "MLX_SERVE_TEST_BACKENDS", "PATH",
@@ -42,9 +43,9 @@ def worker_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
         if name in _KEPT or name.startswith(_KEPT_PREFIXES)
     }
     kept["HF_HUB_OFFLINE"] = kept["TRANSFORMERS_OFFLINE"] = "1"
-    if sys.platform == "linux":
-        for name, value in _fast_blas().items():
-            kept.setdefault(name, value)
+    # Whoever preloads a library has chosen it, and how it is set.
+    if sys.platform == "linux" and "LD_PRELOAD" not in kept:
+        kept |= _fast_blas(source)
     return kept
 
 
@@ -60,13 +61,13 @@ def pull_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     return kept
 
 
-def _fast_blas() -> dict[str, str]:
+def _fast_blas(environ: Mapping[str, str]) -> dict[str, str]:
     library = find_openblas()
     if library is None:
         return {}
     chosen = {"LD_PRELOAD": str(library)}
-    if core := _core_type(_cpu_flags()):
-        chosen["OPENBLAS_CORETYPE"] = core
+    if core := core_type(library, environ):
+        chosen[THEIRS] = core
     return chosen
 
 
@@ -76,20 +77,3 @@ def find_openblas(patterns: Iterable[str] = _OPENBLAS) -> Path | None:
         for found in sorted(root.glob(pattern.lstrip("/"))):
             return found
     return None
-
-
-def _core_type(flags: set[str]) -> str | None:
-    # OpenBLAS takes processors it does not know for a Prescott of 2004, five times slower.
-    if platform.machine() not in {"x86_64", "AMD64"}:
-        return None
-    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
-        return "SkylakeX"
-    return "Haswell" if {"avx2", "fma"} <= flags else None
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())

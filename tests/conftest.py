@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mlx_serve_gateway.openblas_core import OWN, THEIRS
 from tests.clock import FakeClock
 from tests.store import ModelStore
 
@@ -16,6 +17,8 @@ from tests.store import ModelStore
 def pytest_configure() -> None:
     # A shell that runs us in the background has it ignored, and our processes would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Hundreds of gateways would measure again what this machine's environment says.
+    os.environ.setdefault(OWN, os.environ.get(THEIRS, ""))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,6 +15,8 @@ from bench.subjects import Names
 
 _INDEXERS = 2
 _TEXTS = 128
+_WITHIN_S = 20.0
+"""Where a query waits for the whole load before it, a few of them say enough."""
 
 
 @asynccontextmanager
@@ -56,7 +58,9 @@ class QueryBesideIndexing:
         bodies = [body(seat.names.embedder, text) for text in self._texts]
         async with indexing(seat):
             found = await one_by_one(
-                lambda at: seat.server.client.post(PATH, bodies[at]), len(bodies)
+                lambda at: seat.server.client.post(PATH, bodies[at]),
+                len(bodies),
+                within_s=_WITHIN_S,
             )
         return {
             self._median: 1000 * percentile(found, 0.5),
@@ -95,7 +99,10 @@ class RankingBesideIndexing:
 
     async def _seconds(self, seat: Seat) -> list[float]:
         given = rerank_body(seat.names.reranker, self._documents)
-        return await one_by_one(lambda _: seat.server.client.post(RERANK, given), self._count)
+        client = seat.server.client
+        return await one_by_one(
+            lambda _: client.post(RERANK, given), self._count, within_s=_WITHIN_S
+        )
 
     async def compute(self, engine: InProcess) -> Found:
         return {}

@@ -96,24 +96,13 @@ def test_the_library_is_found_where_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Metal computes on macOS")
-@pytest.mark.parametrize(
-    ("flags", "core"),
-    [
-        ("fpu avx avx2 fma avx512f avx512dq avx512bw avx512vl", "SkylakeX"),
-        ("fpu avx avx2 fma", "Haswell"),
-        ("fpu avx", None),
-    ],
-)
-def test_openblas_is_told_the_processor(
-    flags: str, core: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_openblas_is_preloaded_and_told_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_env, "find_openblas", lambda: Path("/lib/libopenblas.so.0"))
-    monkeypatch.setattr(worker_env, "_cpu_flags", lambda: set(flags.split()))
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(worker_env, "core_type", lambda library, environ: f"{environ['CORE']}X")
 
-    given = worker_environment({})
+    given = worker_environment({"CORE": "Skylake", "OPENBLAS_CORETYPE": "Haswell"})
     assert given["LD_PRELOAD"] == "/lib/libopenblas.so.0"
-    assert given.get("OPENBLAS_CORETYPE") == core
+    assert given["OPENBLAS_CORETYPE"] == "SkylakeX"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Metal computes on macOS")
