@@ -148,7 +148,7 @@ def _chat_routes(services: Services) -> list[Route]:
 def _metrics_route(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
     if not services.config.metrics.enabled:
         return []
-    return _route("GET", "/metrics", owners(PrometheusApi(services.metrics.registry).metrics))
+    return _route("GET", "/metrics", owners(PrometheusApi(services.metrics.text).metrics))
 
 
 def _ollama_routes(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:

@@ -70,7 +70,7 @@ async def composed(
         tell,
         metrics,
     )
-    metrics.registry.register(PoolMetrics(pool, lifecycle, spare))
+    metrics.show(PoolMetrics(pool, lifecycle, spare).text)
     jobs = Jobs(partial(run_job, _job_host(sentinel, instance)), tell)
     downloads = Downloads(config, registry, jobs)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)

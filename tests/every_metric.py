@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from typing import cast
 
-from prometheus_client import generate_latest
-
 from mlx_serve_common.chat import Finish
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_common.wire import Embedded
@@ -37,8 +35,8 @@ def exposition() -> str:
     metrics.ended(MODEL, 0.1)
     lifecycle = Lifecycle("me", lambda: 0.0)
     pool, spare = cast(Pool, StandInPool()), cast(Spare, StandInSpare())
-    metrics.registry.register(PoolMetrics(pool, lifecycle, spare))
-    return generate_latest(metrics.registry).decode()
+    metrics.show(PoolMetrics(pool, lifecycle, spare).text)
+    return metrics.text()
 
 
 class StandInPool:

@@ -44,6 +44,14 @@ class Guard:
         token, trace = request_id.set(name), trace_id.set(trace_id_of(scope["headers"]))
         status = received = 0
         started = monotonic()
+        is_counted = scope["path"] in _NOT_COUNTED
+
+        def count() -> None:
+            nonlocal is_counted
+            if not is_counted:
+                is_counted = True
+                # Without a status nobody was there to hear it.
+                self._count(scope["path"], status or 499, monotonic() - started, received)
 
         async def counted() -> Message:
             nonlocal received
@@ -58,6 +66,9 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = name
                 headers.update(SAFE_HEADERS)
+            elif not message.get("more_body"):
+                # Before it leaves: whoever has an answer finds it counted.
+                count()
             await send(message)
 
         self._lifecycle.enter()
@@ -69,9 +80,7 @@ class Guard:
                 await self._app(scope, counted, send_with_id)
         finally:
             self._lifecycle.leave()
-            if scope["path"] not in _NOT_COUNTED:
-                # Without a status nobody was there to hear it.
-                self._count(scope["path"], status or 499, monotonic() - started, received)
+            count()
             level = logging.INFO if status >= 400 else logging.DEBUG
             log.log(level, "%s %s %d", scope["method"], scope["path"], status)
             request_id.reset(token)
