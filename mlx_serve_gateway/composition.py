@@ -5,6 +5,7 @@ killed are swept before anything starts.
 """
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,6 +34,7 @@ from mlx_serve_gateway.server_events import Event
 from mlx_serve_gateway.services import Controls, Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.tracing import tracing_from
 from mlx_serve_gateway.worker_env import pull_environment, worker_environment
 from mlx_serve_gateway.worker_process import Surroundings
 
@@ -57,7 +59,7 @@ async def composed(
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     host = _worker_host(config, context, run_dir, surroundings, spare)
     lifecycle = Lifecycle(instance, monotonic)
-    metrics, events = Metrics(), EventLog()
+    metrics, events, tracing = Metrics(), EventLog(), tracing_from(os.environ)
 
     def tell(event: Event) -> None:
         metrics.tell(event)
@@ -87,12 +89,15 @@ async def composed(
                 spare=spare,
                 metrics=metrics,
                 events=events,
+                tracing=tracing,
                 controls=controls,
             )
     finally:
         await spare.stop()
         await sentinel.stop()
         context.destroy(linger=0)
+        if tracing is not None:
+            tracing.close()
 
 
 def _worker_host(

@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 # Answered also while draining, and however many requests are running.
 PROBES = {"/", "/health", "/health/detail", "/livez", "/readyz"}
 SAFE_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
-_NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
+NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
+NOBODY_HEARD = 499
+"""The status of an answer that was not begun before its client left."""
 _LONGEST_ID = 128
 
 Count = Callable[[str, int, float, int], None]
@@ -41,17 +43,20 @@ class Guard:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         name = _clean(given) or f"req-{secrets.token_hex(8)}"
-        token, trace = request_id.set(name), trace_id.set(trace_id_of(scope["headers"]))
+        token, trace = (
+            request_id.set(name),
+            trace_id.set(trace_id_of(scope["headers"]) or trace_id.get()),
+        )
         status = received = 0
         started = monotonic()
-        is_counted = scope["path"] in _NOT_COUNTED
+        is_counted = scope["path"] in NOT_COUNTED
 
         def count() -> None:
             nonlocal is_counted
             if not is_counted:
                 is_counted = True
-                # Without a status nobody was there to hear it.
-                self._count(scope["path"], status or 499, monotonic() - started, received)
+                told = status or NOBODY_HEARD
+                self._count(scope["path"], told, monotonic() - started, received)
 
         async def counted() -> Message:
             nonlocal received
