@@ -29,7 +29,7 @@ def traced(
     with (
         Collector(answers=answers) as collector,
         Gateway(
-            short_dir, store, **SOON, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **env
+            short_dir, store, None, **SOON, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **env
         ) as gateway,
     ):
         yield gateway, collector
@@ -159,7 +159,7 @@ def test_a_collector_that_is_stuck_holds_up_nobody(short_dir: Path, store: Model
 def test_no_collector_costs_a_line_in_the_log(short_dir: Path, store: ModelStore) -> None:
     store.add("a")
     with Gateway(
-        short_dir, store, **SOON, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9"
+        short_dir, store, None, **SOON, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9"
     ) as here:
         here.assert_serves("a")
         until(lambda: "export" in here.log())

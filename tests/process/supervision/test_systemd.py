@@ -53,6 +53,27 @@ def test_a_life(systemd: Serviced) -> None:
     assert systemd.calls() == []
 
 
+def test_json_shows_how_the_service_is_then(systemd: Serviced) -> None:
+    def told(*arguments: str) -> dict[str, object]:
+        ran = systemd.done(*arguments, "--json")
+        assert ran.stdout.count("\n") == 1
+        assert "\n" in ran.stderr, "people are told as well"
+        seen: dict[str, object] = msgspec.json.decode(ran.stdout)["state"]
+        return seen
+
+    assert told("install")["enabled"] is False
+    assert told("enable")["enabled"] is True
+    assert told("disable")["enabled"] is False
+    started = told("start")
+    assert started["activity"] == "running"
+    assert started == msgspec.json.decode(systemd.done("status", "--json").stdout)["state"]
+    assert told("start") == started
+    assert told("stop")["activity"] == "stopped"
+    assert told("uninstall")["definition"] is None
+    both = systemd.service("install", "--print", "--json")
+    assert (both.returncode, both.stdout) == (64, "")
+
+
 def test_installing_again_changes_nothing_and_brings_up_to_date(systemd: Serviced) -> None:
     systemd.configure("service: {auto_start: true, restart_on_failure: false, restart_delay: 7}\n")
     first = systemd.done("install")
@@ -172,4 +193,6 @@ def test_a_service_of_the_machine_is_for_root(systemd: Serviced) -> None:
         "sudo systemctl enable --now mlx-serve.service",
     ]
     assert "User=" in staged.read_text()
+    as_json = msgspec.json.decode(systemd.done("install", "--daemon", "--json").stdout)
+    assert as_json == {"definition": str(staged), "commands": told.stdout.splitlines()}
     assert systemd.calls() == []
