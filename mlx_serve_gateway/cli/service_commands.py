@@ -42,8 +42,9 @@ class RootSteps(msgspec.Struct, frozen=True, kw_only=True):
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     state: State
-    outdated: bool
-    """The definition is not what ``install`` would write now."""
+    outdated: bool | None
+    """The definition is not what ``install`` would write now; None if the configuration is wrong,
+    so that nobody can say."""
     log_command: str
     server: Instance | None
     """The server that it runs, as that shows itself."""
@@ -146,13 +147,22 @@ def set_enabled(enabled: bool, say: Say) -> None:
 def status(*, machine: bool) -> Status:
     here = supervisor(home(), machine=machine)
     state = here.state()
-    installed = here.installed()
     return Status(
         state=state,
-        outdated=installed is not None and installed != _rendered(here, _service()),
+        outdated=_is_outdated(here),
         log_command=here.log_command,
         server=_server_of(state),
     )
+
+
+def _is_outdated(here: Supervisor) -> bool | None:
+    installed = here.installed()
+    try:
+        return installed is not None and installed != _rendered(here, _service())
+    except CommandFailed as error:
+        # How the service is must be seen beside a broken configuration too.
+        note(f"warning: {error.message}")
+        return None
 
 
 def show(seen: Status) -> None:
@@ -207,6 +217,10 @@ def _refuse_taken_port(config: Config) -> None:
             f"stop it first: mlx-serve stop --port {other.port}",
             ExitCode.UNAVAILABLE,
         )
+    from mlx_serve_gateway.cli.foreground import bound
+
+    for listener in bound(config):
+        listener.close()
 
 
 def _await_server(here: Supervisor, limit_s: float) -> Instance:

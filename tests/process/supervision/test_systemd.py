@@ -1,5 +1,7 @@
 """``mlx-serve service`` and ``stop`` with a systemd that is played, and a server that is real."""
 
+import socket
+
 import msgspec
 import pytest
 
@@ -165,6 +167,20 @@ def test_a_wrong_configuration_reaches_nobody(systemd: Serviced) -> None:
         refused = systemd.service(verb)
         assert refused.returncode == 78
         assert "config.yaml:2: sevrice" in refused.stderr
+    assert systemd.calls() == []
+    seen = systemd.service("status", "--json")
+    assert seen.returncode == 3
+    assert "config.yaml:2: sevrice" in seen.stderr
+    assert msgspec.json.decode(seen.stdout)["outdated"] is None
+
+
+def test_a_port_that_another_program_has_is_told_before_systemd_fails(systemd: Serviced) -> None:
+    systemd.done("install")
+    systemd.calls()
+    with socket.create_server(("127.0.0.1", systemd.port)):
+        refused = systemd.service("start")
+    assert refused.returncode == 69
+    assert f"port {systemd.port} is in use by another program" in refused.stderr
     assert systemd.calls() == []
 
 
