@@ -43,6 +43,13 @@ def test_which_gateway_can_be_said_before_the_command(stranger: Ctl, gateway: Ga
     assert (wrong.returncode, wrong.stdout) == (64, "")
 
 
+def test_a_gateway_without_tls_is_told(ctl: Ctl, gateway: Gateway) -> None:
+    told = ctl.run("status", "--url", f"https://127.0.0.1:{gateway.port}")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "is it http://?" in told.stderr
+    assert "_ssl.c" not in told.stderr
+
+
 def test_a_wrong_key_is_refused(stranger: Ctl) -> None:
     wrong = stranger.run("ps", "--key", "wrong-battery")
     assert wrong.returncode == 1
