@@ -111,7 +111,7 @@ class _Engines:
     def _load_chat(self) -> None:
         from mlx_lm.utils import load
 
-        self._chat_model, self._chat_tokenizer = load(str(self._chat_folder))
+        self._chat_model, self._chat_tokenizer, *_ = load(str(self._chat_folder))
 
     def _chat(self, task: ChatTask) -> None:
         from mlx_lm.generate import BatchGenerator

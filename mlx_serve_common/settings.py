@@ -162,7 +162,9 @@ def _told(key: Key, value: Any, reason: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
+    # As the file has them, not as Python has.
+    words = {None: "null", True: "true", False: "false"}
+    text = next((word for same, word in words.items() if value is same), repr(value))
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 

@@ -42,6 +42,7 @@ from mlx_serve_gateway.http.rerank import RerankApi
 from mlx_serve_gateway.http.responses import ResponsesApi
 from mlx_serve_gateway.http.score import ScoreApi
 from mlx_serve_gateway.http.tokenize import TokenizeApi
+from mlx_serve_gateway.http.traced import Traced
 from mlx_serve_gateway.services import Services
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,10 @@ def build_app(services: Services, on_started: Callable[[], None] = lambda: None)
     def count(path: str, status: int, seconds: float, size: int) -> None:
         services.metrics.request(endpoint_of(path), status, seconds, size)
 
-    return Guard(ruled, services.lifecycle, count)
+    guarded = Guard(ruled, services.lifecycle, count)
+    if services.tracing is None:
+        return guarded
+    return Traced(guarded, services.tracing, endpoint_of)
 
 
 def routes(services: Services) -> list[Route]:
@@ -148,7 +152,7 @@ def _chat_routes(services: Services) -> list[Route]:
 def _metrics_route(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
     if not services.config.metrics.enabled:
         return []
-    return _route("GET", "/metrics", owners(PrometheusApi(services.metrics.registry).metrics))
+    return _route("GET", "/metrics", owners(PrometheusApi(services.metrics.text).metrics))
 
 
 def _ollama_routes(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:

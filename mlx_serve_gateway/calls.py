@@ -54,6 +54,8 @@ class Call:
         self.deadline: asyncio.TimerHandle | None = None
         self.compute_s = 0.0
         self.asked_at = 0.0
+        self.sent_at: float | None = None
+        """When the first of it was given to a worker."""
         self.moved_at = 0.0
         """When the worker last told that it gets on with it."""
         self.heard_at: float | None = None

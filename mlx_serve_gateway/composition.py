@@ -5,6 +5,7 @@ killed are swept before anything starts.
 """
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,6 +34,7 @@ from mlx_serve_gateway.server_events import Event
 from mlx_serve_gateway.services import Controls, Services
 from mlx_serve_gateway.sockets import sweep_dead_sockets
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.tracing import tracing_from
 from mlx_serve_gateway.turn_lines import TurnLines
 from mlx_serve_gateway.worker_env import pull_environment, worker_environment
 from mlx_serve_gateway.worker_process import Surroundings
@@ -59,7 +61,7 @@ async def composed(
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     host = _worker_host(config, context, run_dir, surroundings, spare, turns)
     lifecycle = Lifecycle(instance, monotonic)
-    metrics, events = Metrics(), EventLog()
+    metrics, events, tracing = Metrics(), EventLog(), tracing_from(os.environ)
 
     def tell(event: Event) -> None:
         metrics.tell(event)
@@ -72,7 +74,7 @@ async def composed(
         tell,
         metrics,
     )
-    metrics.registry.register(PoolMetrics(pool, lifecycle, spare, turns))
+    metrics.show(PoolMetrics(pool, lifecycle, spare, turns).text)
     jobs = Jobs(partial(run_job, _job_host(sentinel, instance)), tell)
     downloads = Downloads(config, registry, jobs)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
@@ -89,6 +91,7 @@ async def composed(
                 spare=spare,
                 metrics=metrics,
                 events=events,
+                tracing=tracing,
                 controls=controls,
             )
     finally:
@@ -96,6 +99,8 @@ async def composed(
         await sentinel.stop()
         context.destroy(linger=0)
         turns.close()
+        if tracing is not None:
+            tracing.close()
 
 
 def _worker_host(

@@ -44,6 +44,7 @@ from mlx_serve_gateway.refusals import (
     still_loading,
     too_slow,
 )
+from mlx_serve_gateway.tracing import Work, works
 from mlx_serve_gateway.worker import Failure, Worker
 
 log = logging.getLogger(__name__)
@@ -180,7 +181,10 @@ class Lane:
                 call.deadline.cancel()
             if call.remaining:
                 self._abandon(call)
-            self._meter.ended(self.model, self._now() - call.asked_at)
+            ended_at = self._now()
+            self._meter.ended(self.model, ended_at - call.asked_at)
+            if (traced := works.get()) is not None:
+                traced.add(Work(self.model.name, call.asked_at, call.sent_at, ended_at))
 
     def fail_all(self, error: ServeError) -> None:
         for call in self.batcher.drain_calls():
@@ -220,15 +224,16 @@ class Lane:
             return
         while (batch := self.batcher.take()) is not None:
             self.worker.submit(batch)
-            for waited_s in self._waits(batch):
-                self._meter.waited(self.model, waited_s)
+            for call in self._begun(batch):
+                call.sent_at = self._now()
+                self._meter.waited(self.model, call.sent_at - call.asked_at)
 
-    def _waits(self, batch: Batch) -> Iterator[float]:
-        """How long those calls have waited whose first item is in the batch."""
+    def _begun(self, batch: Batch) -> Iterator[Call]:
+        """Those of which nothing was in a batch before this one."""
         for part in batch.parts:
             call = self.batcher.callers(part.ids[:1])[0]
-            if call is not None and call.first_id == part.ids[0]:
-                yield self._now() - call.asked_at
+            if call is not None and call.sent_at is None:
+                yield call
 
     def _should_linger(self) -> bool:
         """Wait ``max_wait_ms`` for company, where that is configured and the worker is idle."""

@@ -5,14 +5,14 @@ beyond ``MOST_MODELS`` of these ``other``; whoever counts disturbs nobody.
 """
 
 import platform
-from functools import lru_cache
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from collections.abc import Callable
+from functools import partial
 
 from mlx_serve_common import VERSION
 from mlx_serve_common.chat import Finish
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import Embedded, Result, Scored
+from mlx_serve_gateway.exposition import Counter, Family, Histogram, S, reading
 from mlx_serve_gateway.server_events import Died, Event, Left, Loaded
 
 MOST_MODELS = 200
@@ -24,23 +24,23 @@ _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _EVICTED = {"evicted", "idle"}
 
-# Without this each series has a second one that says when it was made.
-disable_created_metrics()  # type: ignore[no-untyped-call]
-
 
 class Metrics:
     """A ``Meter``, and what counts requests and events."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self._sources: list[Callable[[], str]] = []
         self._models: set[str] = set()
 
-        def counter(name: str, help: str, *labels: str) -> Counter:
-            return Counter(f"mlx_serve_{name}", help, labels, registry=self.registry)
+        def counter(name: str, help: str, *labels: str) -> Family[Counter]:
+            name = f"mlx_serve_{name}_total"
+            return self._shown(Family(name, help, "counter", labels, Counter))
 
-        def histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            name = f"mlx_serve_{name}"
-            return Histogram(name, help, labels, registry=self.registry, buckets=buckets)
+        def histogram(
+            name: str, help: str, bounds: tuple[float, ...], *labels: str
+        ) -> Family[Histogram]:
+            make = partial(Histogram, bounds)
+            return self._shown(Family(f"mlx_serve_{name}", help, "histogram", labels, make))
 
         self._requests = counter("requests", "Requests answered", "endpoint", "status")
         self._duration = histogram(
@@ -83,63 +83,71 @@ class Metrics:
         self._restarts = counter(
             "worker_restarts", "Workers that ended by themselves", "model", "reason"
         )
-        build = Gauge(
-            "mlx_serve_build_info", "Version of the server", ["version", "python"],
-            registry=self.registry,
-        )  # fmt: skip
-        build.labels(VERSION, platform.python_version()).set(1)
-        # Finding a child by its labels costs more than counting with it.
-        self._child = lru_cache(maxsize=4096)(_child)
+        version = {"version": VERSION, "python": platform.python_version()}
+        build = reading("mlx_serve_build_info", "Version of the server", [(version, 1)])
+        self.show(lambda: build)
+
+    def show(self, source: Callable[[], str]) -> None:
+        """Have what it says of this moment in the text as well."""
+        self._sources.append(source)
+
+    def text(self) -> str:
+        """All of it, as Prometheus reads it."""
+        return "".join([source() for source in self._sources])
+
+    def _shown(self, family: Family[S]) -> Family[S]:
+        self.show(family.text)
+        return family
 
     def request(self, endpoint: str, status: int, seconds: float, size: int) -> None:
-        self._child(self._requests, endpoint, str(status)).inc()
-        self._child(self._duration, endpoint).observe(seconds)
-        self._child(self._size, endpoint).observe(size)
+        self._requests.of(endpoint, str(status)).inc()
+        self._duration.of(endpoint).observe(seconds)
+        self._size.of(endpoint).observe(size)
 
     def tell(self, event: Event) -> None:
         match event:
             case Loaded():
-                self._child(self._load, self._label(event.model)).observe(event.load_s)
+                self._load.of(self._label(event.model)).observe(event.load_s)
             case Left() if event.reason in _EVICTED:
-                self._child(self._evictions, event.kind.value).inc()
+                self._evictions.of(event.kind.value).inc()
             case Died():
-                self._child(self._restarts, self._label(event.model), event.reason).inc()
+                self._restarts.of(self._label(event.model), event.reason).inc()
             case _:
                 pass
 
     # --- of a model's work -----------------------------------------------------------------------
 
     def leased(self, model: InstalledModel, *, was_loaded: bool) -> None:
-        self._child(self._hits if was_loaded else self._misses, model.kind.value).inc()
+        (self._hits if was_loaded else self._misses).of(model.kind.value).inc()
 
     def waited(self, model: InstalledModel, seconds: float) -> None:
-        self._child(self._wait, self._label(model.name)).observe(seconds)
+        self._wait.of(self._label(model.name)).observe(seconds)
 
     def computed(self, model: InstalledModel, result: Result) -> None:
         if not isinstance(result, Embedded | Scored):
             return
         label, counts = self._label(model.name), result.token_counts
         endpoint = "/v1/embeddings" if isinstance(result, Embedded) else "/v1/rerank"
-        self._child(self._batch, endpoint).observe(len(counts))
-        self._child(self._inference, label).observe(result.compute_s)
-        self._child(self._inputs, label).inc(len(counts))
-        self._child(self._tokens, label, "input").inc(sum(counts))
-        self._child(self._tokens, label, "padding").inc(max(counts) * len(counts) - sum(counts))
+        self._batch.of(endpoint).observe(len(counts))
+        self._inference.of(label).observe(result.compute_s)
+        self._inputs.of(label).inc(len(counts))
+        self._tokens.of(label, "input").inc(sum(counts))
+        self._tokens.of(label, "padding").inc(max(counts) * len(counts) - sum(counts))
         if result.truncated:
-            self._child(self._truncated, label).inc(len(result.truncated))
+            self._truncated.of(label).inc(len(result.truncated))
 
     def said(self, model: InstalledModel, seconds: float, *, is_first: bool) -> None:
         kind = self._first if is_first else self._next
-        self._child(kind, self._label(model.name)).observe(seconds)
+        kind.of(self._label(model.name)).observe(seconds)
 
     def answered(self, model: InstalledModel, finish: Finish) -> None:
         label = self._label(model.name)
-        self._child(self._tokens, label, "input").inc(finish.prompt_tokens)
-        self._child(self._tokens, label, "cached").inc(finish.cached_tokens)
-        self._child(self._tokens, label, "output").inc(finish.completion_tokens)
+        self._tokens.of(label, "input").inc(finish.prompt_tokens)
+        self._tokens.of(label, "cached").inc(finish.cached_tokens)
+        self._tokens.of(label, "output").inc(finish.completion_tokens)
 
     def ended(self, model: InstalledModel, seconds: float) -> None:
-        self._child(self._model_duration, self._label(model.name)).observe(seconds)
+        self._model_duration.of(self._label(model.name)).observe(seconds)
 
     def _label(self, model: str) -> str:
         if model in self._models:
@@ -148,7 +156,3 @@ class Metrics:
             return "other"
         self._models.add(model)
         return model
-
-
-def _child(metric: Counter | Histogram, *labels: str):  # type: ignore[no-untyped-def]
-    return metric.labels(*labels)

@@ -6,8 +6,8 @@ more.
 
 import logging
 import socket
+from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -32,6 +32,6 @@ def metrics_listener(port: int) -> socket.socket | None:
     return listener
 
 
-def metrics_app(registry: CollectorRegistry, config: ServerConfig) -> ASGIApp:
-    app = Starlette(routes=[Route("/metrics", PrometheusApi(registry).metrics)])
+def metrics_app(read: Callable[[], str], config: ServerConfig) -> ASGIApp:
+    app = Starlette(routes=[Route("/metrics", PrometheusApi(read).metrics)])
     return BrowserRules(app, config)

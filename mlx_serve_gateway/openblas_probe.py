@@ -1,6 +1,6 @@
 """``python openblas_probe.py LIBRARY``: the GFLOP/s of this process's OpenBLAS, or exit code 1.
 
-A script of its own, because OpenBLAS chooses its kernels when it is loaded, by ``OPENBLAS_CORETYPE``.
+A script of its own, because OpenBLAS chooses its kernels when it is loaded.
 
 Invariants: imports nothing of ours and nothing that takes time; a product that is not exact is no
 speed at all, for kernels that a processor only seems to have compute something else.

@@ -162,7 +162,7 @@ def _metrics_server(services: Services) -> Iterator[tuple[ASGIApp, list[socket.s
     """The one on the second port, if there is to be one."""
     port = services.config.metrics.port
     if port is not None and (listener := metrics_listener(port)) is not None:
-        yield metrics_app(services.metrics.registry, services.config.server), [listener]
+        yield metrics_app(services.metrics.text, services.config.server), [listener]
 
 
 async def _drain(timeout_s: float, pool: Pool, lifecycle: Lifecycle) -> None:

@@ -14,6 +14,7 @@ from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.spare import Spare
+from mlx_serve_gateway.tracing import Tracing
 
 
 class Controls(msgspec.Struct, frozen=True):
@@ -35,4 +36,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     spare: Spare
     metrics: Metrics
     events: EventLog
+    tracing: Tracing | None
     controls: Controls

@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from typing import cast
 
-from prometheus_client import generate_latest
-
 from mlx_serve_common.chat import Finish
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_common.turn_board import Told
@@ -40,8 +38,8 @@ def exposition() -> str:
     lifecycle = Lifecycle("me", lambda: 0.0)
     pool, spare = cast(Pool, StandInPool()), cast(Spare, StandInSpare())
     turns = cast(TurnLines, StandInLines())
-    metrics.registry.register(PoolMetrics(pool, lifecycle, spare, turns))
-    return generate_latest(metrics.registry).decode()
+    metrics.show(PoolMetrics(pool, lifecycle, spare, turns).text)
+    return metrics.text()
 
 
 class StandInPool:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
-from mlx_serve_gateway.cli.output import emit, emit_json, note
+from mlx_serve_gateway.cli.output import announce, json_text, note
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,11 +39,11 @@ def tell_terminal(said: Announcement) -> None:
         case "logging":
             pass
         case "ready":
-            emit(f"mlx-serve is running (pid {said.pid}) at {said.url}")
+            announce(f"mlx-serve is running (pid {said.pid}) at {said.url}")
             if said.log is not None:
-                emit(f"log: {said.log}")
+                announce(f"log: {said.log}")
         case "already_running":
-            emit(f"already running (pid {said.pid}) at {said.url}")
+            announce(f"already running (pid {said.pid}) at {said.url}")
         case "failed":
             raise CommandFailed(said.message, ExitCode(said.code))
 
@@ -51,7 +51,7 @@ def tell_terminal(said: Announcement) -> None:
 def tell_json(said: Announcement) -> None:
     """As the terminal is told, but what the server became is JSON."""
     if said.kind in ("ready", "already_running"):
-        emit_json({"state": said.kind, "pid": said.pid, "url": said.url, "log": said.log})
+        announce(json_text({"state": said.kind, "pid": said.pid, "url": said.url, "log": said.log}))
     else:
         tell_terminal(said)
 

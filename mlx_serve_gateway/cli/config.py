@@ -24,7 +24,8 @@ def config() -> None:
 
 @config.command()
 @click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
-def init(file: Path | None) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def init(file: Path | None, as_json: bool) -> int:
     """Write a configuration to edit.
 
     Every key is in it, explained and commented out. FILE is config.yaml in the home folder unless
@@ -37,19 +38,23 @@ def init(file: Path | None) -> int:
     from mlx_serve_common.config_schema import SCHEMA_FILE, schema_text
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.configuration import exit_code_of, make_folder, unusable
-    from mlx_serve_gateway.cli.output import emit
+    from mlx_serve_gateway.cli.output import emit, emit_json
 
     target = file.expanduser() if file else make_folder(home()) / FILE_NAME
+    schema = target.with_name(SCHEMA_FILE)
     try:
         _create(target, example_text())
-        target.with_name(SCHEMA_FILE).write_text(schema_text(), "utf-8")
+        schema.write_text(schema_text(), "utf-8")
     except FileExistsError:
         raise CommandFailed(
             f"{target} exists and was left as it is; edit it, or move it away first"
         ) from None
     except OSError as error:
         raise CommandFailed(unusable(target, error), exit_code_of(error)) from None
-    emit(f"wrote {target}")
+    if as_json:
+        emit_json({"file": str(target), "schema": str(schema)})
+    else:
+        emit(f"wrote {target}")
     return ExitCode.OK
 
 

@@ -119,7 +119,7 @@ def _claim(
     if isinstance(held, PidRecord):
         return held
     try:
-        return held, _bind(config)
+        return held, bound(config)
     except BaseException:
         held.remove()
         raise
@@ -127,7 +127,7 @@ def _claim(
 
 def _claim_any_port(config: Config, home: Path) -> tuple[PidFile, list[socket.socket]]:
     while True:
-        listeners = _bind(config)
+        listeners = bound(config)
         try:
             return _acquire(home, listeners[0].getsockname()[1]), listeners
         except PidFileHeld:
@@ -180,7 +180,8 @@ def _acquire(home: Path, port: int) -> PidFile:
         raise CommandFailed(unusable(pid_file(home, port), error), exit_code_of(error)) from None
 
 
-def _bind(config: Config) -> list[socket.socket]:
+def bound(config: Config) -> list[socket.socket]:
+    """What listens on the configured port, or CommandFailed saying who has it."""
     from mlx_serve_gateway import server
 
     host, port = config.server.host, config.server.port

@@ -92,6 +92,8 @@ def _connected(url: str, timeout_s: float | None) -> Iterator[http.client.HTTPCo
             f"its certificate is not trusted: {error.verify_message}; "
             "SSL_CERT_FILE names the file of an authority that is"
         ) from None
+    except ssl.SSLError as error:
+        raise NoAnswer(f"no TLS there, is it http://? ({error.reason})") from None
     except OSError as error:
         raise NoAnswer(f"no connection: {error.strerror or error}") from None
     try:

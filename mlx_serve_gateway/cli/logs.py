@@ -28,8 +28,10 @@ def logs(follow: bool, lines: int, port: int | None, config_file: Path | None) -
     """
     from mlx_serve_common.logs import escape
     from mlx_serve_common.paths import home
-    from mlx_serve_gateway.cli.output import emit
+    from mlx_serve_gateway.cli.output import emit, end_with_reader
 
+    if follow:
+        end_with_reader()
     here = home()
     path = _log_of(here, port or _only_port(here, config_file))
     for line in _lines(path, lines, follow):

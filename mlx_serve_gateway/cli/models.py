@@ -45,7 +45,8 @@ def list_models(as_json: bool, config_file: Path | None) -> int:
     elif models:
         emit_models(models)
     else:
-        note(f"no model is installed in {config.models.directory}; add one with `mlx-serve import`")
+        folder = config.models.directory
+        note(f"no model is installed in {folder}; add one with `mlx-serve pull ORG/NAME`")
     for folder, why in registry.broken():
         note(f"broken: {escape(folder)}: {escape(why)}")
     return ExitCode.OK

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
+
+if TYPE_CHECKING:
+    from mlx_serve_gateway.cli.service_commands import RootSteps, Say
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -17,6 +20,13 @@ def _machine_option(command: _Decorated) -> _Decorated:
         "machine",
         is_flag=True,
         help="A service of the whole machine, which needs no login; root has to install it.",
+    )
+    return option(command)
+
+
+def _json_option(command: _Decorated) -> _Decorated:
+    option = click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON: then that of `status`."
     )
     return option(command)
 
@@ -34,7 +44,8 @@ def service() -> None:
 @service.command()
 @_machine_option
 @click.option("--print", "print_only", is_flag=True, help="Only print the definition.")
-def install(machine: bool, print_only: bool) -> int:
+@_json_option
+def install(machine: bool, print_only: bool, as_json: bool) -> int:
     """Define the service, or bring its definition up to date.
 
     Starts nothing. The service starts at login if `service.auto_start` is true in config.yaml.
@@ -44,19 +55,23 @@ def install(machine: bool, print_only: bool) -> int:
     from mlx_serve_gateway.cli import service_commands as commands
     from mlx_serve_gateway.cli.output import emit
 
+    if print_only and as_json:
+        raise click.UsageError("--print and --json exclude each other")
     with _failures():
         if print_only:
             emit(commands.definition(machine=machine).decode().rstrip("\n"))
         elif machine:
-            commands.stage_for_root()
+            _show_steps(commands.stage_for_root(), as_json)
         else:
-            commands.install()
+            commands.install(_say(as_json))
+            _end(as_json)
     return ExitCode.OK
 
 
 @service.command()
 @_machine_option
-def uninstall(machine: bool) -> int:
+@_json_option
+def uninstall(machine: bool, as_json: bool) -> int:
     """Stop the service and forget it.
 
     Models, configuration and logs stay.
@@ -65,14 +80,16 @@ def uninstall(machine: bool) -> int:
 
     with _failures():
         if machine:
-            commands.tell_root_to_remove()
+            _show_steps(commands.removal_by_root(), as_json)
         else:
-            commands.uninstall()
+            commands.uninstall(_say(as_json))
+            _end(as_json)
     return ExitCode.OK
 
 
 @service.command()
-def start() -> int:
+@_json_option
+def start(as_json: bool) -> int:
     """Start the service, and wait until the server answers.
 
     Exit codes: 0 it serves; 1 it does not; 69 the port is taken; 78 the configuration is wrong.
@@ -80,37 +97,44 @@ def start() -> int:
     from mlx_serve_gateway.cli import service_commands as commands
 
     with _failures():
-        commands.start()
+        commands.start(_say(as_json))
+        _end(as_json)
     return ExitCode.OK
 
 
 @service.command()
-def stop() -> int:
+@_json_option
+def stop(as_json: bool) -> int:
     """Stop the service, after it has finished what it computes."""
     from mlx_serve_gateway.cli import service_commands as commands
 
     with _failures():
-        commands.stop()
+        commands.stop(_say(as_json))
+        _end(as_json)
     return ExitCode.OK
 
 
 @service.command()
-def enable() -> int:
+@_json_option
+def enable(as_json: bool) -> int:
     """Have the service start at every login."""
     from mlx_serve_gateway.cli import service_commands as commands
 
     with _failures():
-        commands.set_enabled(True)
+        commands.set_enabled(True, _say(as_json))
+        _end(as_json)
     return ExitCode.OK
 
 
 @service.command()
-def disable() -> int:
+@_json_option
+def disable(as_json: bool) -> int:
     """Have the service start only when told to; one that runs goes on."""
     from mlx_serve_gateway.cli import service_commands as commands
 
     with _failures():
-        commands.set_enabled(False)
+        commands.set_enabled(False, _say(as_json))
+        _end(as_json)
     return ExitCode.OK
 
 
@@ -134,6 +158,31 @@ def status(machine: bool, as_json: bool) -> int:
     return {"running": ExitCode.OK, "stopped": ExitCode.NOT_RUNNING}.get(
         seen.state.activity, ExitCode.FAILED
     )
+
+
+def _say(as_json: bool) -> "Say":
+    from mlx_serve_gateway.cli.output import emit, note
+
+    return note if as_json else emit
+
+
+def _end(as_json: bool) -> None:
+    """Show how the service is now to whoever wants JSON."""
+    from mlx_serve_gateway.cli import service_commands as commands
+    from mlx_serve_gateway.cli.output import emit_json
+
+    if as_json:
+        emit_json(commands.status(machine=False))
+
+
+def _show_steps(steps: "RootSteps", as_json: bool) -> None:
+    from mlx_serve_gateway.cli import service_commands as commands
+    from mlx_serve_gateway.cli.output import emit_json
+
+    if as_json:
+        emit_json(steps)
+    else:
+        commands.show_steps(steps)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ an environment that holds none of our variables but the home folder's.
 """
 
 import os
+from collections.abc import Callable
 from time import monotonic, sleep
 
 import msgspec
@@ -27,10 +28,23 @@ _POLL_S = 0.2
 _NOT_INSTALLED = "the service is not installed; install it: mlx-serve service install"
 
 
+Say = Callable[[str], object]
+"""Where sentences for people go: not to stdout if that is to be JSON."""
+
+
+class RootSteps(msgspec.Struct, frozen=True, kw_only=True):
+    """What only root can do for a service of the whole machine."""
+
+    definition: str | None
+    """The file that was written, to be put in its place."""
+    commands: list[str]
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     state: State
-    outdated: bool
-    """The definition is not what ``install`` would write now."""
+    outdated: bool | None
+    """The definition is not what ``install`` would write now; None if the configuration is wrong,
+    so that nobody can say."""
     log_command: str
     server: Instance | None
     """The server that it runs, as that shows itself."""
@@ -40,7 +54,7 @@ def definition(*, machine: bool = False) -> bytes:
     return _rendered(supervisor(home(), machine=machine), _service())
 
 
-def install() -> None:
+def install(say: Say) -> None:
     here = supervisor(home())
     wanted = _service()
     content = _rendered(here, wanted)
@@ -53,8 +67,8 @@ def install() -> None:
         here.set_enabled(True)
     state = here.state()
     word = "already installed" if before == content else "updated" if before else "installed"
-    emit(f"{word}: {place}")
-    emit("it starts at login" if state.enabled else "it does not start at login")
+    say(f"{word}: {place}")
+    say("it starts at login" if state.enabled else "it does not start at login")
     if not state.enabled:
         note("to have it start at login: mlx-serve service enable")
     if state.pid is None:
@@ -65,40 +79,43 @@ def install() -> None:
     _tell_advice(here, wanted)
 
 
-def stage_for_root() -> None:
-    """Write the definition of a service of the machine, and say what root has to do with it."""
+def stage_for_root() -> RootSteps:
+    """Write the definition of a service of the machine, and tell what root has to do with it."""
     here = supervisor(home(), machine=True)
     content = _rendered(here, _service())
     make_folder(service_log(home()).parent)
     staged = make_folder(home() / "service" / "daemon") / here.file_name
     files.write(staged, content)
-    note(f"wrote {staged}; now run:")
-    for command in here.root_commands(staged):
-        emit(command)
     _tell_ignored_variables()
+    return RootSteps(definition=str(staged), commands=here.root_commands(staged))
 
 
-def tell_root_to_remove() -> None:
+def removal_by_root() -> RootSteps:
     here = supervisor(home(), machine=True)
-    if here.installed() is None:
+    commands = [] if here.installed() is None else here.root_removal()
+    return RootSteps(definition=None, commands=commands)
+
+
+def show_steps(steps: RootSteps) -> None:
+    if not steps.commands:
         emit("no service of the machine is installed")
         return
-    note("run:")
-    for command in here.root_removal():
+    note(f"wrote {steps.definition}; now run:" if steps.definition else "run:")
+    for command in steps.commands:
         emit(command)
 
 
-def uninstall() -> None:
+def uninstall(say: Say) -> None:
     here = supervisor(home())
     if here.installed() is None:
-        emit("the service is not installed")
+        say("the service is not installed")
         return
     _stop(here)
     here.uninstall()
-    emit("uninstalled; models, configuration and logs are as they were")
+    say("uninstalled; models, configuration and logs are as they were")
 
 
-def start() -> None:
+def start(say: Say) -> None:
     here = _installed()
     config = _config()
     running = here.state()
@@ -110,19 +127,19 @@ def start() -> None:
             server = _await_server(here, limit_s)
         except SupervisorFailed as error:
             raise CommandFailed(f"{error}\nits log: {here.log_command}") from None
-        emit(f"the service runs (pid {server.pid}) at {server.url}")
+        say(f"the service runs (pid {server.pid}) at {server.url}")
     else:
-        emit(f"the service runs already (pid {running.pid})")
+        say(f"the service runs already (pid {running.pid})")
 
 
-def stop() -> None:
-    emit("stopped the service" if _stop(_installed()) else "the service does not run")
+def stop(say: Say) -> None:
+    say("stopped the service" if _stop(_installed()) else "the service does not run")
 
 
-def set_enabled(enabled: bool) -> None:
+def set_enabled(enabled: bool, say: Say) -> None:
     here = _installed()
     here.set_enabled(enabled)
-    emit("the service starts at login" if enabled else "the service does not start at login")
+    say("the service starts at login" if enabled else "the service does not start at login")
     if enabled:
         _tell_advice(here, _service())
 
@@ -130,13 +147,22 @@ def set_enabled(enabled: bool) -> None:
 def status(*, machine: bool) -> Status:
     here = supervisor(home(), machine=machine)
     state = here.state()
-    installed = here.installed()
     return Status(
         state=state,
-        outdated=installed is not None and installed != _rendered(here, _service()),
+        outdated=_is_outdated(here),
         log_command=here.log_command,
         server=_server_of(state),
     )
+
+
+def _is_outdated(here: Supervisor) -> bool | None:
+    installed = here.installed()
+    try:
+        return installed is not None and installed != _rendered(here, _service())
+    except CommandFailed as error:
+        # How the service is must be seen beside a broken configuration too.
+        note(f"warning: {error.message}")
+        return None
 
 
 def show(seen: Status) -> None:
@@ -191,6 +217,10 @@ def _refuse_taken_port(config: Config) -> None:
             f"stop it first: mlx-serve stop --port {other.port}",
             ExitCode.UNAVAILABLE,
         )
+    from mlx_serve_gateway.cli.foreground import bound
+
+    for listener in bound(config):
+        listener.close()
 
 
 def _await_server(here: Supervisor, limit_s: float) -> Instance:

@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 # Answered also while draining, and however many requests are running.
 PROBES = {"/", "/health", "/health/detail", "/livez", "/readyz"}
 SAFE_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
-_NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
+NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
+NOBODY_HEARD = 499
+"""The status of an answer that was not begun before its client left."""
 _LONGEST_ID = 128
 
 Count = Callable[[str, int, float, int], None]
@@ -41,9 +43,20 @@ class Guard:
             return
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         name = _clean(given) or f"req-{secrets.token_hex(8)}"
-        token, trace = request_id.set(name), trace_id.set(trace_id_of(scope["headers"]))
+        token, trace = (
+            request_id.set(name),
+            trace_id.set(trace_id_of(scope["headers"]) or trace_id.get()),
+        )
         status = received = 0
         started = monotonic()
+        is_counted = scope["path"] in NOT_COUNTED
+
+        def count() -> None:
+            nonlocal is_counted
+            if not is_counted:
+                is_counted = True
+                told = status or NOBODY_HEARD
+                self._count(scope["path"], told, monotonic() - started, received)
 
         async def counted() -> Message:
             nonlocal received
@@ -58,6 +71,9 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = name
                 headers.update(SAFE_HEADERS)
+            elif not message.get("more_body"):
+                # Before it leaves: whoever has an answer finds it counted.
+                count()
             await send(message)
 
         self._lifecycle.enter()
@@ -69,9 +85,7 @@ class Guard:
                 await self._app(scope, counted, send_with_id)
         finally:
             self._lifecycle.leave()
-            if scope["path"] not in _NOT_COUNTED:
-                # Without a status nobody was there to hear it.
-                self._count(scope["path"], status or 499, monotonic() - started, received)
+            count()
             level = logging.INFO if status >= 400 else logging.DEBUG
             log.log(level, "%s %s %d", scope["method"], scope["path"], status)
             request_id.reset(token)

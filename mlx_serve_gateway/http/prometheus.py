@@ -1,15 +1,16 @@
 """GET /metrics: what Prometheus reads."""
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from collections.abc import Callable
+
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mlx_serve_gateway.exposition import CONTENT_TYPE
+
 
 class PrometheusApi:
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read = read
 
     async def metrics(self, request: Request) -> Response:
-        text = generate_latest(self._registry)
-        return Response(text, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+        return Response(self._read(), headers={"content-type": CONTENT_TYPE})

@@ -63,17 +63,27 @@ def test_commands_and_their_options(page: Page) -> None:
 
 def _problem(command: click.Command, words: str) -> str | None:
     """What is wrong with the words that follow a program's name."""
-    for word in re.sub(r"[][`'\",…]", " ", words).split():
+    left = iter(re.sub(r"[][`'\",…]", " ", words).split())
+    for word in left:
         if word.startswith("-"):
             option = word.partition("=")[0]
             if option not in _options(command):
                 return f"no {option}"
+            if isinstance(command, click.Group) and _takes_value(command, option):
+                next(left, None)
         elif isinstance(command, click.Group):
             found = command.commands.get(word)
             if found is None:
                 return None if word.isupper() else f"no {word}"
             command = found
     return None
+
+
+def _takes_value(command: click.Command, name: str) -> bool:
+    return any(
+        isinstance(option, click.Option) and name in option.opts and not option.is_flag
+        for option in command.params
+    )
 
 
 def _options(command: click.Command) -> set[str]:

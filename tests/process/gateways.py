@@ -242,5 +242,6 @@ def _is_shell(process: psutil.Process) -> bool:
 
 def environment(**more: str) -> dict[str, str]:
     """This process's, without settings of ours; workers are started from this source."""
-    ours = {name: text for name, text in os.environ.items() if not name.startswith("MLX_SERVE")}
+    settings = ("MLX_SERVE", "OTEL_")
+    ours = {name: text for name, text in os.environ.items() if not name.startswith(settings)}
     return ours | {"MLX_SERVE_TEST_BACKENDS": "1", "PYTHONPATH": str(SOURCE)} | more

@@ -36,7 +36,7 @@ def test_the_same_is_served_there_and_nothing_else(short_dir: Path, store: Model
         here.assert_serves("a")
         status, body = get(port, "/metrics")
         assert status == 200
-        assert b'mlx_serve_requests_total{endpoint="/v1/embeddings",status="200"} 1.0' in body
+        assert b'mlx_serve_requests_total{endpoint="/v1/embeddings",status="200"} 1\n' in body
         assert get(port, "/v1/models")[0] == 404
         assert get(port, "/metrics", "evil.example")[0] == 403
         assert here.ask("GET", "/metrics").status == 404

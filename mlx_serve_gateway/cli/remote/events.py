@@ -27,9 +27,10 @@ def events(as_json: bool, **target: Any) -> int:
     /admin/events has them. Ctrl-C ends it. Exit codes: 0 nobody reads it any more; 1 refused;
     3 nothing listens there; 130 interrupted.
     """
-    from mlx_serve_gateway.cli.output import emit
+    from mlx_serve_gateway.cli.output import emit, end_with_reader
     from mlx_serve_gateway.cli.remote.event_text import event_text
 
+    end_with_reader()
     for line, told in _followed(chosen_gateway(**target)):
         if not emit(line.decode() if as_json else event_text(told)):
             break

@@ -39,16 +39,21 @@ _OPTIONS = (
         metavar="FILE",
         help="A file that holds nothing but the key.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     config_option,
 )
 
 
-def gateway_options(command: _Decorated) -> _Decorated:
-    """Adds ``as_json``, and what ``chosen_gateway`` takes."""
+def target_options(command: _Decorated) -> _Decorated:
+    """Adds what ``chosen_gateway`` takes."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def gateway_options(command: _Decorated) -> _Decorated:
+    """The same, and ``as_json``."""
+    with_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    return target_options(with_json(command))
 
 
 def chosen_gateway(

@@ -35,7 +35,8 @@ def test_the_file_to_begin_with(cli: CommandLine) -> None:
 
 def test_the_file_to_begin_with_elsewhere(cli: CommandLine, tmp_path: Path) -> None:
     file = tmp_path / "내 설정.yaml"
-    assert cli.run("config", "init", str(file)).returncode == 0
+    written = msgspec.json.decode(cli.run("config", "init", str(file), "--json").stdout)
+    assert written == {"file": str(file), "schema": str(tmp_path / "config.schema.json")}
     assert cli.run("config", "validate", str(file)).returncode == 0
     nowhere = cli.run("config", "init", str(tmp_path / "absent/config.yaml"))
     assert (nowhere.returncode, nowhere.stdout) == (78, "")

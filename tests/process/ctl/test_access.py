@@ -2,6 +2,7 @@
 
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,28 @@ def test_a_stranger_is_told_what_is_missing(stranger: Ctl) -> None:
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "mlx-serve-ctl sends the key of MLX_SERVE_ADMIN_KEY or --key-file" in refused.stderr
     assert stranger.run("models").returncode == 0  # these are for everybody
+
+
+def test_which_gateway_can_be_said_before_the_command(stranger: Ctl, gateway: Gateway) -> None:
+    def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-P", "-m", "mlx_serve_gateway.cli.ctl"]
+        return subprocess.run(
+            [*program, *arguments], env=stranger.env, capture_output=True, text=True, timeout=30
+        )
+
+    here, nowhere = f"http://127.0.0.1:{gateway.port}", "http://127.0.0.1:1"
+    assert "작은-모델" in ran("--url", here, "models").stdout
+    assert ran("--url", nowhere, "models", "--url", here).returncode == 0
+    assert ran("--url", here, "models", "--url", nowhere).returncode == 3
+    wrong = ran("--url", here, "--key", "no key", "models")
+    assert (wrong.returncode, wrong.stdout) == (64, "")
+
+
+def test_a_gateway_without_tls_is_told(ctl: Ctl, gateway: Gateway) -> None:
+    told = ctl.run("status", "--url", f"https://127.0.0.1:{gateway.port}")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "is it http://?" in told.stderr
+    assert "_ssl.c" not in told.stderr
 
 
 def test_a_wrong_key_is_refused(stranger: Ctl) -> None:

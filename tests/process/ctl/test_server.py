@@ -72,6 +72,18 @@ def test_events_as_json_are_those_of_the_server(own: Gateway, tmp_path: Path) ->
     assert events.returncode == 130
 
 
+def test_a_reader_of_events_who_leaves_ends_it(own: Gateway, tmp_path: Path) -> None:
+    with own:
+        ctl = ctl_of(own, tmp_path)
+        ctl.run("load", "작은-모델")
+        reader, writer = os.pipe()
+        with ctl.spawn("events", stdout=writer) as events:
+            os.close(writer)
+            assert b"loaded" in os.read(reader, 1000)
+            os.close(reader)
+            assert events.wait(30) == 0  # though nothing more happens
+
+
 def test_events_are_followed_from_one_server_to_the_next(short_dir: Path) -> None:
     store = ModelStore(short_dir / "models")
     store.add("작은-모델")

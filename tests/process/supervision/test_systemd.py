@@ -1,5 +1,7 @@
 """``mlx-serve service`` and ``stop`` with a systemd that is played, and a server that is real."""
 
+import socket
+
 import msgspec
 import pytest
 
@@ -51,6 +53,27 @@ def test_a_life(systemd: Serviced) -> None:
     assert not unit.exists()
     assert systemd.done("uninstall").stdout == "the service is not installed\n"
     assert systemd.calls() == []
+
+
+def test_json_shows_how_the_service_is_then(systemd: Serviced) -> None:
+    def told(*arguments: str) -> dict[str, object]:
+        ran = systemd.done(*arguments, "--json")
+        assert ran.stdout.count("\n") == 1
+        assert "\n" in ran.stderr, "people are told as well"
+        seen: dict[str, object] = msgspec.json.decode(ran.stdout)["state"]
+        return seen
+
+    assert told("install")["enabled"] is False
+    assert told("enable")["enabled"] is True
+    assert told("disable")["enabled"] is False
+    started = told("start")
+    assert started["activity"] == "running"
+    assert started == msgspec.json.decode(systemd.done("status", "--json").stdout)["state"]
+    assert told("start") == started
+    assert told("stop")["activity"] == "stopped"
+    assert told("uninstall")["definition"] is None
+    both = systemd.service("install", "--print", "--json")
+    assert (both.returncode, both.stdout) == (64, "")
 
 
 def test_installing_again_changes_nothing_and_brings_up_to_date(systemd: Serviced) -> None:
@@ -145,6 +168,20 @@ def test_a_wrong_configuration_reaches_nobody(systemd: Serviced) -> None:
         assert refused.returncode == 78
         assert "config.yaml:2: sevrice" in refused.stderr
     assert systemd.calls() == []
+    seen = systemd.service("status", "--json")
+    assert seen.returncode == 3
+    assert "config.yaml:2: sevrice" in seen.stderr
+    assert msgspec.json.decode(seen.stdout)["outdated"] is None
+
+
+def test_a_port_that_another_program_has_is_told_before_systemd_fails(systemd: Serviced) -> None:
+    systemd.done("install")
+    systemd.calls()
+    with socket.create_server(("127.0.0.1", systemd.port)):
+        refused = systemd.service("start")
+    assert refused.returncode == 69
+    assert f"port {systemd.port} is in use by another program" in refused.stderr
+    assert systemd.calls() == []
 
 
 def test_what_the_service_will_not_see(systemd: Serviced) -> None:
@@ -172,4 +209,6 @@ def test_a_service_of_the_machine_is_for_root(systemd: Serviced) -> None:
         "sudo systemctl enable --now mlx-serve.service",
     ]
     assert "User=" in staged.read_text()
+    as_json = msgspec.json.decode(systemd.done("install", "--daemon", "--json").stdout)
+    assert as_json == {"definition": str(staged), "commands": told.stdout.splitlines()}
     assert systemd.calls() == []

@@ -55,4 +55,4 @@ def test_an_empty_list_says_what_to_do(home: Path, capsys: pytest.CaptureFixture
     assert run("list") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert "mlx-serve import" in err
+    assert "mlx-serve pull ORG/NAME" in err

@@ -6,7 +6,8 @@ import sys
 import pytest
 from rich.cells import cell_len
 
-from mlx_serve_gateway.cli.output import emit, emit_json, emit_table, note
+from mlx_serve_gateway.cli.exit_codes import CommandFailed
+from mlx_serve_gateway.cli.output import announce, emit, emit_json, emit_table, note
 
 LONG_KOREAN = "한국어-임베딩-모델-KoSimCSE-roberta-multitask-v2-아주-긴-이름-4bit"
 
@@ -74,6 +75,22 @@ def test_a_reader_who_leaves_costs_nothing_but_the_text(monkeypatch: pytest.Monk
         monkeypatch.setattr(sys, "stdout", stream)
         emit("nobody reads this")
         emit("nor this")
+
+
+def test_a_result_that_a_full_disk_did_not_take_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(CommandFailed, match="No space left"):
+            emit("the result")
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(CommandFailed, match="No space left"):
+            emit_table(("NAME",), [("m",)])
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        announce("it runs")
 
 
 def test_streams_closed_by_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:

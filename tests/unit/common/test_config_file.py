@@ -51,6 +51,7 @@ def test_byte_order_mark_and_korean(tmp_path: Path) -> None:
         ("server:\n  8000: 1", 2, "server.8000", "unknown key"),
         ("server: 8000", 1, "server", "keys of the section"),
         ("\nserver:\n  port: 70000", 3, "server.port", "<= 65535, got 70000"),
+        ("server:\n  port: yes", 2, "server.port", "a whole number, got true"),
         ("server:\n  port: '8000'", 2, "server.port", "a whole number, got '8000'"),
         ("server:\n  port:", 2, "server.port", "got null"),
         ("models:\n  preload: a", 2, "models.preload", "expected a list, got 'a'"),

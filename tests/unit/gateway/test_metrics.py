@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlx_serve_common.chat import Finish
@@ -25,10 +24,9 @@ def model(name: str, kind: ModelKind = EMBEDDING) -> InstalledModel:
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    text = generate_latest(metrics.registry).decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(metrics.text())
         for sample in family.samples
     }
 
@@ -51,8 +49,8 @@ def test_a_micro_batch_is_counted_with_its_padding(metrics: Metrics) -> None:
     seen = samples(metrics)
     assert seen["mlx_serve_batch_size_sum", "/v1/embeddings"] == 3
     assert seen["mlx_serve_model_inference_seconds_sum", "m"] == 0.5
-    assert seen["mlx_serve_tokens_total", "input", "m"] == 16
-    assert seen["mlx_serve_tokens_total", "padding", "m"] == 3 * 8 - 16
+    assert seen["mlx_serve_tokens_total", "m", "input"] == 16
+    assert seen["mlx_serve_tokens_total", "m", "padding"] == 3 * 8 - 16
     assert seen["mlx_serve_truncated_inputs_total", "m"] == 1
 
 
@@ -93,7 +91,7 @@ def test_answers_are_counted_as_they_are_said(metrics: Metrics) -> None:
     assert seen["mlx_serve_time_to_first_token_seconds_count", "c"] == 1
     assert seen["mlx_serve_inter_token_seconds_count", "c"] == 2
     kinds = ("input", "cached", "output")
-    assert [seen["mlx_serve_tokens_total", kind, "c"] for kind in kinds] == [10, 4, 3]
+    assert [seen["mlx_serve_tokens_total", "c", kind] for kind in kinds] == [10, 4, 3]
 
 
 def test_more_models_than_are_bearable_are_others(metrics: Metrics) -> None:
@@ -103,8 +101,3 @@ def test_more_models_than_are_bearable_are_others(metrics: Metrics) -> None:
     seen = samples(metrics)
     assert seen["mlx_serve_queue_wait_seconds_count", "other"] == 5
     assert seen["mlx_serve_queue_wait_seconds_count", "m0"] == 2
-
-
-def test_nothing_is_said_twice(metrics: Metrics) -> None:
-    metrics.request("/", 200, 0.1, 0)
-    assert not any(name.endswith("_created") for name, *_ in samples(metrics))

@@ -162,6 +162,7 @@ class Gateway:
             downloads=Downloads(config, registry, jobs),
             spare=cast(Spare, None),
             metrics=Metrics(),
+            tracing=None,
             events=EventLog(),
             controls=Controls(lambda: None, lambda: Reload(config, (), ())),
         )

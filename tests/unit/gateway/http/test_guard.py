@@ -185,6 +185,23 @@ async def test_every_answer_is_counted_with_what_was_read_for_it(lifecycle: Life
     assert COUNTED == [("/v1/embeddings", 404, 5), ("/v1/embeddings", 503, 0)]
 
 
+async def test_who_has_an_answer_finds_it_counted(lifecycle: Lifecycle) -> None:
+    async def in_pieces(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+
+    COUNTED.clear()
+    counted_when_sent: list[int] = []
+
+    async def send(message: Message) -> None:
+        counted_when_sent.append(len(COUNTED))
+
+    await Guard(in_pieces, lifecycle, count)(http_scope("/x"), Client().receive, send)
+    assert counted_when_sent == [0, 0, 1]
+    assert COUNTED == [("/x", 200, 0)]
+
+
 async def response_of_nothing(guard: Guard) -> None:
     async def unheard(message: Message) -> None:
         raise AssertionError(message)
