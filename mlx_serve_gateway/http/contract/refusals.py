@@ -27,7 +27,13 @@ _OF_A_BODY = frozenset(
         ErrorCode.UNSUPPORTED_MEDIA_TYPE,
     }
 )
-_OF_THE_OWNERS = frozenset({ErrorCode.CONTROL_PLANE_LOCAL_ONLY, ErrorCode.INVALID_ADMIN_KEY})
+_OF_THE_OWNERS = frozenset(
+    {
+        ErrorCode.CONTROL_PLANE_LOCAL_ONLY,
+        ErrorCode.CONTROL_PLANE_OFF,
+        ErrorCode.INVALID_ADMIN_KEY,
+    }
+)
 
 # The groups that endpoints name.
 
