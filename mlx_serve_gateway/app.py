@@ -148,7 +148,9 @@ def _chat_routes(services: Services) -> list[Route]:
 def _metrics_route(services: Services, access: Access) -> list[Route]:
     if not services.config.metrics.enabled:
         return []
-    return _route("GET", "/metrics", access.to_look(PrometheusApi(services.metrics.registry).metrics))
+    return _route(
+        "GET", "/metrics", access.to_look(PrometheusApi(services.metrics.registry).metrics)
+    )
 
 
 def _ollama_routes(services: Services, access: Access) -> list[Route]:

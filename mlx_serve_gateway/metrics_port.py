@@ -50,7 +50,5 @@ def metrics_app(services: Callable[[], Services]) -> ASGIApp:
         assert isinstance(error, ServeError)
         return error_response(error, request.scope["path"])
 
-    app = Starlette(
-        routes=[Route("/metrics", metrics)], exception_handlers={ServeError: refused}
-    )
+    app = Starlette(routes=[Route("/metrics", metrics)], exception_handlers={ServeError: refused})
     return BrowserRules(app, services().config.server)

@@ -13,9 +13,7 @@ from tests.store import ModelStore
 pytestmark = pytest.mark.process
 
 
-def get(
-    port: int, path: str, host: str = "127.0.0.1", key: str | None = None
-) -> tuple[int, bytes]:
+def get(port: int, path: str, host: str = "127.0.0.1", key: str | None = None) -> tuple[int, bytes]:
     headers = {"Host": host}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
