@@ -266,8 +266,7 @@ def conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.server.control_plane == "key" and config.server.admin_key is None:
         yield (
             ("server.control_plane",),
-            "key needs one: write it into ~/.mlx-serve/admin.key (chmod 600), or set "
-            "MLX_SERVE_ADMIN_KEY",
+            "key needs one: set MLX_SERVE_ADMIN_KEY, or write it into admin.key of the home folder",
         )
     if config.metrics.port is not None and config.metrics.port == config.server.port:
         yield (

@@ -6,7 +6,6 @@ more.
 
 import logging
 import socket
-
 from collections.abc import Callable
 
 from starlette.applications import Starlette

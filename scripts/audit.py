@@ -1,8 +1,8 @@
 """Whether what the lock names is known to be unsafe.
 
 audit.py floors             offline: the lock and pyproject.toml against the versions below
-audit.py advisories REPORT  what pip-audit has found (its JSON); exit code 1 if anything, 3 if it could
-                            not ask about everything, so that nothing found means little
+audit.py advisories REPORT  what pip-audit has found (its JSON); exit code 1 if anything, 3 if it
+                            could not ask about everything, so that nothing found means little
 """
 
 import json

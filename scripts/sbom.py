@@ -1,8 +1,8 @@
 """The list of everything that is installed with the product (CycloneDX 1.6), made from the lock.
 
 sbom.py write VERSION      prints it
-sbom.py check FILE PYTHON  holds it against the lock, and against what the environment of that Python
-                           has installed; exit code 1 and names where they differ
+sbom.py check FILE PYTHON  holds it against the lock, and against what the environment of that
+                           Python has installed; exit code 1 and names where they differ
 
 Invariant: the same lock and version give the same bytes.
 """

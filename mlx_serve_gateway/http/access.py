@@ -2,11 +2,12 @@
 
 To look at the machine (what is loaded, how it fares) or to change it (what is installed, loaded,
 set) takes a caller on this machine or the admin key. ``server.control_plane`` says whether being on
-this machine is enough, and whether anything may be changed over HTTP at all. Our own commands send a
-key that the server has left for its account (the pid file), which opens it whatever is set.
+this machine is enough, and whether anything may be changed over HTTP at all. Our own commands send
+a key that the server has left for its account (the pid file), which opens it whatever is set.
 
 Invariants: the socket and the key decide, never a name or a header that anybody can send; where a
-caller on this machine needs no key, a wrong one locks nobody out; keys are compared in constant time.
+caller on this machine needs no key, a wrong one locks nobody out; keys are compared in constant
+time.
 """
 
 import hmac

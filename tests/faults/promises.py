@@ -1,8 +1,8 @@
 """What we promise, by what it is kept, and which test would notice if it were not.
 
-``python -m tests.faults.promises [NUMBER...]`` shows that it would: for each mechanism it takes that
-one away in a copy of this tree and sees the named test fail, which passes with it. The exit code is
-1 if a test has not noticed.
+``scripts/faults --promises [NUMBER...]`` shows that it would: for each mechanism it takes that one
+away in a copy of this tree and sees the named test fail, which passes with it. The exit code is 1
+if a test has not noticed.
 """
 
 import os
@@ -53,7 +53,7 @@ PROMISES: dict[str, tuple[Mechanism, ...]] = {
             "mlx_serve_gateway/lane.py",
             "is_murder = exit_code == -signal.SIGKILL",
             "is_murder = False",
-            "tests/unit/gateway/test_pool_failures.py",
+            "tests/unit/gateway/test_pool_answers.py::test_nobody_is_suspected_of_what_was_done_from_outside",
         ),
     ),
     "2. One bad request costs two workers at most, and nobody else an answer": (
@@ -67,13 +67,12 @@ PROMISES: dict[str, tuple[Mechanism, ...]] = {
         Mechanism(
             "who may have killed is tried alone",
             "mlx_serve_gateway/batcher.py",
-            "return None if self._in_worker else self._send(Priority.BULK, [self._alone.popleft()])",
-            "return None if self._in_worker else self._send(Priority.BULK, "
-            "[self._alone.popleft() for _ in list(self._alone)])",
+            "self._send(Priority.BULK, [self._alone.popleft()])",
+            "self._send(Priority.BULK, [self._alone.popleft() for _ in list(self._alone)])",
             "tests/faults/test_workers.py::test_poison_in_company",
         ),
     ),
-    "3. Overload is answered 429 with Retry-After within 50 ms, and never with a reset or silence": (
+    "3. Overload is answered 429 with Retry-After within 50 ms, never with a reset or silence": (
         Mechanism(
             "a queue has an end",
             "mlx_serve_gateway/batcher.py",

@@ -1,8 +1,8 @@
 """Which gateway is meant, and the key that it wants.
 
-A server of this home has left a key for its own account, so that nothing has to be set up for it.
-Invariants: a key goes to the gateway that it was given, configured or left for, and nowhere else; no
-message holds one.
+A server of this home has left a key for its account, so that nothing has to be set up for it.
+Invariants: a key goes to the gateway that it was given, configured or left for, and nowhere else;
+no message holds one.
 """
 
 import os
