@@ -13,8 +13,10 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_serve_common.conversion import Conversion
+from mlx_serve_common.plain_file import read_plain
 
 MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 4 * 1024**2
 MANIFEST_SCHEMA = 1
 
 
@@ -321,7 +323,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def read_manifest(folder: Path) -> Manifest:
     try:
-        data = (folder / MANIFEST_FILE).read_bytes()
+        data = read_plain(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES).content
         _refuse_newer(data)
         manifest = msgspec.json.decode(data, type=Manifest)
         # Listing the models needs this time: one bad entry must not hide the others.

@@ -29,6 +29,7 @@ from tests.engine import tiny
 from tests.faults import canary
 from tests.faults.answers import check_answer
 from tests.faults.canary import Canary
+from tests.faults.prober import Prober
 from tests.faults.rig import BATCH_TIMEOUT_S, LIMITS
 from tests.hub.repositories import HubRepository
 from tests.hub.server import Hub
@@ -81,7 +82,7 @@ class Chaos:
 
     def run(self, seconds: float) -> None:
         actors: list[Callable[[Random], None]] = [self._client] * CLIENTS
-        actors += [self._villain, self._keeper, self._prober]
+        actors += [self._villain, self._keeper]
         threads = [
             threading.Thread(target=self._act, args=(actor, Random(self._seed + number)))
             for number, actor in enumerate(actors)
@@ -250,12 +251,6 @@ class Chaos:
                 if "mlx_serve_worker.job" in process.cmdline():
                     process.kill()
 
-    def _prober(self, chance: Random) -> None:
-        answer = self.gateway.ask("GET", "/health")
-        assert answer.status == 200
-        self.record.healths.append(answer.took_s)
-        self._over.wait(0.05)
-
 
 def _code(answer: Answer) -> str:
     error = msgspec.json.decode(answer.body)["error"]
@@ -283,7 +278,10 @@ def wreak(seconds: float, seed: int) -> Record:
         chaos = Chaos(gateway, seed)
         until(lambda: bird.answers, what="the canary")
         before = psutil.Process(gateway.pid).num_fds()
-        chaos.run(seconds)
+        with Prober(gateway.port) as prober:
+            chaos.run(seconds)
+        chaos.record.healths = prober.took_s
+        chaos.record.wrong += [f"/health: {each}" for each in prober.wrong]
         _come_to_rest(gateway, bird, chaos.record, before)
         return chaos.record
 
