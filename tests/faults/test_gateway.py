@@ -2,6 +2,7 @@
 
 import http.client
 import resource
+import shutil
 import signal
 import socket
 import threading
@@ -17,6 +18,7 @@ import msgspec
 import pytest
 
 from mlx_serve_common.config import CacheConfig, Config, ModelsConfig
+from mlx_serve_common.paths import run_directory
 from mlx_serve_gateway.faults import EXIT_FAULT
 from mlx_serve_worker.backends.fake import vector
 from tests.faults.rig import BATCH_TIMEOUT_S, Rig
@@ -194,3 +196,20 @@ def test_more_preloads_than_places(short_dir: Path, store: ModelStore) -> None:
         assert gateway.log().count("residents loaded") == 2
         gateway.assert_serves("m5")
         assert gateway.log().count("residents loaded") == 3
+
+
+def test_the_folder_of_the_sockets_is_swept_away(short_dir: Path, store: ModelStore) -> None:
+    for name in ("old", "new"):
+        store.add(name)
+    with Gateway(short_dir, store) as gateway:
+        gateway.assert_serves("old")
+        shutil.rmtree(run_directory(short_dir))
+        gateway.assert_serves("old")
+        gateway.assert_serves("new")
+        assert run_directory(short_dir).stat().st_mode & 0o777 == 0o700
+        run_directory(short_dir).rename(short_dir / "away")
+        (short_dir / "run").symlink_to(short_dir / "away")
+        store.add("newer")
+        refused = gateway.embed("newer", "x")
+        assert (refused.status, refused.code) == (503, "model_unavailable")
+        gateway.assert_serves("old")
