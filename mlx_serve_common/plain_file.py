@@ -3,10 +3,14 @@
 Invariants: a FIFO is not waited for, a device is not read, and no more than the limit is held.
 """
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import NamedTuple
+
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What says nothing about a file: this process, or the machine, has no room to look at it now."""
 
 
 class PlainFile(NamedTuple):

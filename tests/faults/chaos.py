@@ -273,7 +273,9 @@ class Chaos:
 
 def _code(answer: Answer) -> str:
     error = msgspec.json.decode(answer.body)["error"]
-    return str(error["code"]) if isinstance(error, dict) else "in Ollama's words"
+    if isinstance(error, str):
+        return "in Ollama's words"
+    return str(error.get("code", "in Anthropic's words"))
 
 
 def wreak(seconds: float, seed: int) -> Record:

@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 _LIMIT_S = 600
@@ -234,7 +236,16 @@ def _notices(root: Path, mechanism: Mechanism) -> str | None:
             return "the test does not fail without it"
     finally:
         file.write_text(whole, "utf-8")
+        _end_what_is_left(root)
     return None
+
+
+def _end_what_is_left(root: Path) -> None:
+    """Without some mechanisms processes stay: that was to be shown."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(root) in process.environ().get("PYTHONPATH", ""):
+                process.kill()
 
 
 def main() -> int:
