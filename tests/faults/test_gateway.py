@@ -98,6 +98,41 @@ def test_no_descriptor_for_a_worker(rig: Rig) -> None:
         rig.let_go("canary")
 
 
+_WITHOUT_DESCRIPTORS = [
+    ("POST", "/api/pull", {"model": "org/none", "stream": False}),
+    ("POST", "/api/quantize", {"model": "a", "bits": 4, "stream": False}),
+    ("POST", "/api/copy", {"source": "a", "destination": "again"}),
+    ("DELETE", "/api/delete", {"model": "again"}),
+    ("POST", "/admin/reload", None),
+    ("GET", "/v1/models", None),
+    ("GET", "/health/detail", None),
+    ("GET", "/metrics", None),
+]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+@pytest.mark.parametrize(("method", "path", "body"), _WITHOUT_DESCRIPTORS)
+def test_no_descriptor_for_what_is_asked(
+    rig: Rig, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    """Whatever needs one, and however many there are: it is told, and nothing is lost by it."""
+    for left in (0, 3, 6):
+        connection = http.client.HTTPConnection("127.0.0.1", rig.gateway.port, timeout=LIMIT_S)
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+        rig.store.models_dir.touch()  # to be looked at again
+        with descriptors(rig, left):
+            connection.request(method, path, None if body is None else msgspec.json.encode(body))
+            response = connection.getresponse()
+            content = response.read()
+        rig.answered += path not in ("/health/detail", "/metrics")  # nobody counts these
+        connection.close()
+        assert b"internal_error" not in content, (left, response.status, content)
+        assert response.status < 500 or response.status in (502, 503, 507), (left, content)
+        assert response.status != 503 or response.headers["retry-after"]
+        rig.assert_serves("a")
+
+
 def _embed(connection: http.client.HTTPConnection, model: str) -> tuple[int, bytes]:
     connection.request(
         "POST", "/v1/embeddings", msgspec.json.encode({"model": model, "input": "x"})

@@ -44,6 +44,7 @@ HUB = frozenset(
         ErrorCode.INSUFFICIENT_STORAGE,
         ErrorCode.INVALID_MODEL,
         ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.MODEL_UNAVAILABLE,
         ErrorCode.PULL_IN_PROGRESS,
         ErrorCode.UNSAFE_MODEL,
         ErrorCode.UPSTREAM_ERROR,
@@ -81,6 +82,7 @@ STORE = frozenset(
         ErrorCode.INVALID_MODEL,
         ErrorCode.MODEL_BUSY,
         ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.MODEL_UNAVAILABLE,
     }
 )
 
