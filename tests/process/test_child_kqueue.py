@@ -86,9 +86,12 @@ async def test_without_a_descriptor_to_watch_it_nothing_is_left(
     monkeypatch.setattr(Queue, "is_refused", True)
     pids: list[int] = []
     spawn = os.posix_spawn
-    monkeypatch.setattr(
-        os, "posix_spawn", lambda *some, **more: pids.append(spawn(*some, **more)) or pids[-1]
-    )
+
+    def spawned(*some: Any, **more: Any) -> int:
+        pids.append(spawn(*some, **more))
+        return pids[-1]
+
+    monkeypatch.setattr(os, "posix_spawn", spawned)
     with pytest.raises(OSError, match="Too many open files"):
         started(macos, "sleep 60")
     assert not psutil.pid_exists(pids[0])
