@@ -35,7 +35,8 @@ class Queue:
         Queue.made += 1
 
     def control(self, changes: list[int], most: int, timeout_s: None) -> list[int]:
-        os.waitid(os.P_PID, changes[0], os.WEXITED | os.WNOWAIT)
+        options = os.WEXITED | os.WNOWAIT
+        os.waitid(os.P_PID, changes[0], options)  # type: ignore[attr-defined, unused-ignore]
         return changes
 
     def close(self) -> None:
