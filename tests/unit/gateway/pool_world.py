@@ -49,7 +49,6 @@ ROUNDS = 900
 
 _WITHOUT_PLACE = (Phase.ABSENT.value, Phase.WAITING.value)
 _FINISH = Finish("stop", None, 1, 0, 3, 0, 0.0, 0.0)
-_NOT_STARTED = ServeError(ErrorCode.MODEL_UNAVAILABLE, "could not be started")
 
 
 class CountingCall(EmbedCall):
@@ -71,8 +70,10 @@ class SimWorker(FakeWorker):
 
     async def run(self) -> ExitReport:
         if self.is_stillborn:
-            self.die(Failure.NOT_STARTED, _NOT_STARTED)
-            return ExitReport(Failure.NOT_STARTED, _NOT_STARTED)
+            # One for each: an error keeps all that it was raised through.
+            error = ServeError(ErrorCode.MODEL_UNAVAILABLE, "could not be started")
+            self.die(Failure.NOT_STARTED, error)
+            return ExitReport(Failure.NOT_STARTED, error)
         return await super().run()
 
     def submit(self, batch: Batch) -> None:
