@@ -4,9 +4,9 @@ Invariants: a key that others can read or have written is none; no message shows
 """
 
 import os
-import stat
 from pathlib import Path
 
+from mlx_serve_common.plain_file import read_plain
 from mlx_serve_common.settings import ConfigError, Layer, Setting, checked
 
 _NAME = "server.admin_key"
@@ -17,17 +17,9 @@ def read_admin_key(path: Path) -> Layer:
     """The key as a setting; ConfigError if the file is not one person's secret."""
     source = str(path)
     try:
-        # Opening a FIFO would wait for a writer.
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(file)
-            content = os.read(file, _LONGEST) if stat.S_ISREG(found.st_mode) else None
-        finally:
-            os.close(file)
+        content, found = read_plain(path, _LONGEST)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", source=source) from None
-    if content is None:
-        raise ConfigError("not a regular file", source=source)
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         message = f"this key is not yours alone: chown it to yourself and chmod 600 {path}"
         raise ConfigError(message, source=source)

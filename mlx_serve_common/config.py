@@ -42,11 +42,18 @@ class ServerConfig(Section, frozen=True):
     port: Annotated[
         int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
     ] = 8000
+    control_plane: Annotated[
+        Literal["loopback", "key", "off"],
+        Meta(
+            description="Who may manage the server over HTTP: this machine and who has the key, "
+            "only who has the key, or nobody; our own commands on this machine always may"
+        ),
+    ] = "loopback"
     admin_key: Annotated[
         AdminKey | None,
         Meta(
             description="Key for managing the server from other hosts, 8 printable characters or "
-            "more; without one only this machine may",
+            "more",
             extra=SECRET,
         ),
     ] = None
@@ -263,6 +270,11 @@ def parse_size(text: str) -> int:
 def conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """Keys that are right alone and wrong together, with what to do about it."""
     limits = config.limits
+    if config.server.control_plane == "key" and config.server.admin_key is None:
+        yield (
+            ("server.control_plane",),
+            "key needs one: set MLX_SERVE_ADMIN_KEY, or write it into admin.key of the home folder",
+        )
     if config.metrics.port is not None and config.metrics.port == config.server.port:
         yield (
             ("metrics.port", "server.port"),

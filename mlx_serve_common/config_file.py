@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from mlx_serve_common.plain_file import read_plain
 from mlx_serve_common.settings import (
     SECTIONS,
     ConfigError,
@@ -92,16 +93,9 @@ def read_config_file(path: Path) -> tuple[Layer, list[str]]:
 def _read_text(path: Path) -> tuple[str, int]:
     source = str(path)
     try:
-        found = path.stat()
-        # Opening a FIFO would wait for a writer.
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError("not a regular file", source=source)
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        content, found = read_plain(path, MAX_FILE_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", source=source) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(f"larger than {MAX_FILE_BYTES // 1024} KiB", source=source)
     try:
         return content.decode("utf-8"), stat.S_IMODE(found.st_mode)
     except UnicodeDecodeError as error:

@@ -8,7 +8,8 @@
     │                             unsupported_media_type  model_not_found  unknown_url
     │                             method_not_allowed  request_timeout  access_denied
     │                             host_not_allowed  origin_not_allowed
-    │                             control_plane_local_only  invalid_admin_key  unsafe_model
+    │                             control_plane_local_only  control_plane_off
+    │                             invalid_admin_key  unsafe_model
     ├── not now                   queue_full  model_busy  model_loading  model_unavailable
     │                             insufficient_memory  insufficient_storage  pull_in_progress
     │                             shutting_down
@@ -45,6 +46,7 @@ class ErrorCode(StrEnum):
     HOST_NOT_ALLOWED = "host_not_allowed"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     CONTROL_PLANE_LOCAL_ONLY = "control_plane_local_only"
+    CONTROL_PLANE_OFF = "control_plane_off"
     INVALID_ADMIN_KEY = "invalid_admin_key"
     UNSAFE_MODEL = "unsafe_model"
     QUEUE_FULL = "queue_full"

@@ -13,8 +13,10 @@ from typing import Any, Literal
 import msgspec
 
 from mlx_serve_common.conversion import Conversion
+from mlx_serve_common.plain_file import PASSING, read_plain
 
 MANIFEST_FILE = "manifest.json"
+MAX_MANIFEST_BYTES = 4 * 1024**2
 MANIFEST_SCHEMA = 1
 
 
@@ -313,6 +315,11 @@ class _Versioned(msgspec.Struct):
 class ManifestError(Exception):
     """A model folder whose manifest cannot be used; the message says why."""
 
+    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
+        """It says nothing about the folder: this process has no room to look."""
+
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """As the file has it, for people to read as well."""
@@ -321,7 +328,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def read_manifest(folder: Path) -> Manifest:
     try:
-        data = (folder / MANIFEST_FILE).read_bytes()
+        data = read_plain(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES).content
         _refuse_newer(data)
         manifest = msgspec.json.decode(data, type=Manifest)
         # Listing the models needs this time: one bad entry must not hide the others.
@@ -329,7 +336,8 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise ManifestError(f"no {MANIFEST_FILE}") from None
     except OSError as error:
-        raise ManifestError(f"{MANIFEST_FILE} cannot be read: {error.strerror}") from None
+        message = f"{MANIFEST_FILE} cannot be read: {error.strerror}"
+        raise ManifestError(message, is_passing=error.errno in PASSING) from None
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST_FILE} is damaged: {error}") from None
     return manifest

@@ -14,6 +14,7 @@ from mlx_serve_common.settings import KEYS
 RELOADABLE = frozenset(
     {
         "server.admin_key",
+        "server.control_plane",
         "server.allowed_hosts",
         "server.allowed_origins",
         "models.pin",

@@ -110,6 +110,8 @@ def checked(name: str, setting: Setting, *, strict: bool = True) -> Setting:
         raise setting.refused(name, unknown_key(name))
     value = setting.value
     try:
+        if value is False and "off" in key.choices:
+            value = "off"  # what YAML makes of a bare off
         if isinstance(value, str):
             value = _from_text(key, value)
         value = msgspec.convert(value, key.type, strict=strict)

@@ -88,7 +88,7 @@ def routes(services: Services) -> list[Route]:
     models = ModelsApi(services)
     anthropic = AnthropicApi(services)
     health = HealthApi(services)
-    owners = Access(services.config.server).owners_only
+    access = Access(services.config.server, services.controls.own_key)
     return [
         *_route("POST", "/v1/embeddings", embeddings.create),
         *_route("POST", "/embed", embeddings.tei),
@@ -111,26 +111,26 @@ def routes(services: Services) -> list[Route]:
         Route("/v1/models/{id:path}", models.get, methods=["GET"]),
         Route("/", health.root, methods=["GET"]),
         *_route("GET", "/health", health.health),
-        *_route("GET", "/health/detail", owners(health.detail)),
-        *_metrics_route(services, owners),
+        *_route("GET", "/health/detail", access.to_look(health.detail)),
+        *_metrics_route(services, access),
         *_route("GET", "/livez", health.live),
         *_route("GET", "/readyz", health.ready),
         Route("/openapi.json", openapi, methods=["GET"]),
-        *_admin_routes(services, owners),
-        *_ollama_routes(services, owners),
+        *_admin_routes(services, access),
+        *_ollama_routes(services, access),
     ]
 
 
-def _admin_routes(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
+def _admin_routes(services: Services, access: Access) -> list[Route]:
     admin = AdminApi(services)
     return [
-        *_route("POST", "/admin/load", owners(admin.load)),
-        *_route("POST", "/admin/unload", owners(admin.unload)),
-        *_route("POST", "/admin/pin", owners(admin.pin)),
-        *_route("POST", "/admin/unpin", owners(admin.unpin)),
-        *_route("POST", "/admin/reload", owners(admin.reload)),
-        *_route("POST", "/admin/drain", owners(admin.drain)),
-        *_route("GET", "/admin/events", owners(admin.events)),
+        *_route("POST", "/admin/load", access.to_change(admin.load)),
+        *_route("POST", "/admin/unload", access.to_change(admin.unload)),
+        *_route("POST", "/admin/pin", access.to_change(admin.pin)),
+        *_route("POST", "/admin/unpin", access.to_change(admin.unpin)),
+        *_route("POST", "/admin/reload", access.to_change(admin.reload)),
+        *_route("POST", "/admin/drain", access.to_change(admin.drain)),
+        *_route("GET", "/admin/events", access.to_look(admin.events)),
     ]
 
 
@@ -149,34 +149,34 @@ def _chat_routes(services: Services) -> list[Route]:
     ]
 
 
-def _metrics_route(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
+def _metrics_route(services: Services, access: Access) -> list[Route]:
     if not services.config.metrics.enabled:
         return []
-    return _route("GET", "/metrics", owners(PrometheusApi(services.metrics.text).metrics))
+    return _route("GET", "/metrics", access.to_look(PrometheusApi(services.metrics.text).metrics))
 
 
-def _ollama_routes(services: Services, owners: Callable[[Handler], Handler]) -> list[Route]:
+def _ollama_routes(services: Services, access: Access) -> list[Route]:
     models = OllamaModelsApi(services)
     vectors = OllamaEmbedApi(services)
     store = OllamaStoreApi(services)
     return [
         *_route("GET", "/api/version", models.version),
         *_route("GET", "/api/tags", models.tags),
-        *_route("GET", "/api/ps", owners(models.ps)),
-        *_route("POST", "/api/show", owners(models.show)),
+        *_route("GET", "/api/ps", access.to_look(models.ps)),
+        *_route("POST", "/api/show", access.to_look(models.show)),
         *_route("POST", "/api/chat", OllamaChatApi(services).chat),
         *_route("POST", "/api/generate", OllamaGenerateApi(services).generate),
         *_route("POST", "/api/embed", vectors.embed),
         *_route("POST", "/api/embeddings", vectors.embeddings),
-        *_route("POST", "/api/pull", owners(OllamaPullApi(services).pull)),
-        *_route("POST", "/api/quantize", owners(QuantizeApi(services).quantize)),
-        *_route("GET", "/api/jobs", owners(JobsApi(services).list)),
-        *_route("DELETE", "/api/delete", owners(store.delete)),
-        *_route("POST", "/api/copy", owners(store.copy)),
-        *_route("POST", "/api/create", owners(store.create)),
-        *_route("POST", "/api/push", owners(store.push)),
-        *_route("POST", "/api/blobs/{digest:path}", owners(store.blob)),
-        *_route("HEAD", "/api/blobs/{digest:path}", owners(store.blob)),
+        *_route("POST", "/api/pull", access.to_change(OllamaPullApi(services).pull)),
+        *_route("POST", "/api/quantize", access.to_change(QuantizeApi(services).quantize)),
+        *_route("GET", "/api/jobs", access.to_look(JobsApi(services).list)),
+        *_route("DELETE", "/api/delete", access.to_change(store.delete)),
+        *_route("POST", "/api/copy", access.to_change(store.copy)),
+        *_route("POST", "/api/create", access.to_change(store.create)),
+        *_route("POST", "/api/push", access.to_change(store.push)),
+        *_route("POST", "/api/blobs/{digest:path}", access.to_change(store.blob)),
+        *_route("HEAD", "/api/blobs/{digest:path}", access.to_change(store.blob)),
     ]
 
 

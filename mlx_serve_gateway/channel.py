@@ -18,6 +18,7 @@ from pathlib import Path
 
 import zmq
 
+from mlx_serve_common.paths import private_directory
 from mlx_serve_common.wire import MAX_MESSAGE_BYTES, TOKEN_BYTES
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class Channel:
         run_dir: Path,
         on_frame: Callable[[memoryview], None],
     ) -> None:
-        self.path = run_dir / f"w-{secrets.token_hex(8)}.sock"
+        # Systems sweep /tmp, where the folder may be, while the server runs.
+        self.path = private_directory(run_dir) / f"w-{secrets.token_hex(8)}.sock"
         self.token = secrets.token_bytes(TOKEN_BYTES)
         self._on_frame = on_frame
         self._loop = asyncio.get_running_loop()

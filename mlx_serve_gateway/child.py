@@ -88,13 +88,19 @@ def _when_exited(loop: asyncio.AbstractEventLoop, pid: int, reap: Callable[[], N
 
         loop.add_reader(fd, on_exit)
     else:
-        threading.Thread(target=_await_exit, args=(loop, pid, reap), daemon=True).start()
+        # Made here: its failure, for want of a descriptor, has to be the caller's.
+        queue = select.kqueue()
+        threading.Thread(target=_await_exit, args=(loop, queue, pid, reap), daemon=True).start()
 
 
 if sys.platform != "linux":
 
-    def _await_exit(loop: asyncio.AbstractEventLoop, pid: int, reap: Callable[[], None]) -> None:
-        queue = select.kqueue()
+    def _await_exit(
+        loop: asyncio.AbstractEventLoop,
+        queue: select.kqueue,
+        pid: int,
+        reap: Callable[[], None],
+    ) -> None:
         event = select.kevent(
             pid,
             filter=select.KQ_FILTER_PROC,
@@ -107,4 +113,5 @@ if sys.platform != "linux":
             pass  # it had ended before we could watch it
         finally:
             queue.close()
-        loop.call_soon_threadsafe(reap)
+        with suppress(RuntimeError):  # the server has ended, and nobody reaps any more
+            loop.call_soon_threadsafe(reap)

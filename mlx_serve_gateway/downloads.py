@@ -109,7 +109,8 @@ def raise_failure(last: JobEvent) -> None:
     if code is ErrorCode.INVALID_MODEL:
         # Of an installed model this is our fault; a repository of that kind is the caller's choice.
         code = ErrorCode.INVALID_REQUEST
-    raise ServeError(code, last.error, param="model")
+    retry_after_s = _RETRY_AFTER_S if code is ErrorCode.MODEL_UNAVAILABLE else None
+    raise ServeError(code, last.error, param="model", retry_after_s=retry_after_s)
 
 
 def not_found(name: str) -> ServeError:

@@ -55,24 +55,14 @@ async def run_job(
 ) -> JobEvent:
     """The last event of the job; ``stopping`` ends it early."""
     with ExitStack() as resources:
-        output = Output(kind, host.now)
-        resources.callback(output.close)
-        events = _EventPipe(on_event)
-        resources.callback(events.close)
         try:
-            child = Child(
-                [*host.program, kind, *arguments],
-                host.env[kind],
-                {1: events.write_end, 2: output.write_end},
-                before_reap=host.sentinel.forget,
-            )
+            child, events = _start(host, kind, arguments, on_event, resources)
         except OSError as error:
             log.error("a job could not be started: %s", error)
-            return _failed("the job's process could not be started; the server's log says why")
-        finally:
-            events.close_write_end()
-            output.close_write_end()
-        host.sentinel.watch(child.pid)
+            return JobEvent(
+                error="the job's process could not be started; the server's log says why",
+                code=ErrorCode.MODEL_UNAVAILABLE,
+            )
         try:
             is_stopped = await _live(child, events, stopping)
             lingers = child.is_running
@@ -83,6 +73,34 @@ async def run_job(
     # What has said its last word and does not end was killed for no other reason.
     exit_code = 0 if lingers and events.last is not None else child.exited.result()
     return _last_event(events.last, exit_code, is_stopped)
+
+
+def _start(
+    host: JobHost,
+    kind: JobKind,
+    arguments: Sequence[str],
+    on_event: OnEvent,
+    resources: ExitStack,
+) -> tuple[Child, "_EventPipe"]:
+    """The process and what it says; OSError if there is no room for it."""
+    output = Output(kind, host.now)
+    resources.callback(output.close)
+    try:
+        events = _EventPipe(on_event)
+        resources.callback(events.close)
+        try:
+            child = Child(
+                [*host.program, kind, *arguments],
+                host.env[kind],
+                {1: events.write_end, 2: output.write_end},
+                before_reap=host.sentinel.forget,
+            )
+        finally:
+            events.close_write_end()
+    finally:
+        output.close_write_end()
+    host.sentinel.watch(child.pid)
+    return child, events
 
 
 async def _live(child: Child, events: "_EventPipe", stopping: asyncio.Event) -> bool:

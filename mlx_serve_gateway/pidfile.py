@@ -38,6 +38,8 @@ class PidRecord(ProcessIdentity, frozen=True, kw_only=True):
     host: str
     instance: str
     log: str | None = None
+    key: str | None = None
+    """Opens this one server to the commands of its own account, and is told to nobody."""
 
 
 class PidFileHeld(Exception):
@@ -75,6 +77,7 @@ class PidFile:
 
     def publish(self, record: PidRecord) -> None:
         """Say who holds the lock; until then readers see a server that is starting."""
+        os.fchmod(self._descriptor, 0o600)
         text = msgspec.json.encode(record) + b"\n"
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))

@@ -11,6 +11,7 @@ from time import time_ns
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import InstalledModel, ManifestError, ModelKind, read_manifest
+from mlx_serve_common.plain_file import PASSING
 
 log = logging.getLogger(__name__)
 
@@ -106,30 +107,39 @@ class Registry:
         # in the same tick of the file system's clock would not be seen: look again until it is old.
         if changed_at != self._seen_at:
             is_old = time_ns() - changed_at > _CLOCK_TICK_NS
-            self._seen_at = changed_at if is_old else None
-            self._scan()
+            is_whole = self._scan()
+            self._seen_at = changed_at if is_old and is_whole else None
 
-    def _scan(self) -> None:
-        self._models, self._broken = {}, {}
-        for folder in _model_folders(self._models_dir):
+    def _scan(self) -> bool:
+        """Learn what is there; False, and nothing is forgotten, if there is no room to look."""
+        models: dict[str, InstalledModel] = {}
+        broken: dict[str, str] = {}
+        folders = _model_folders(self._models_dir)
+        if folders is None:
+            return False
+        for folder in folders:
             try:
                 manifest = read_manifest(folder)
             except ManifestError as error:
-                self._broken[folder.name] = str(error)
+                if error.is_passing:
+                    return False
+                broken[folder.name] = str(error)
                 log.warning("the model folder %s cannot be used: %s", folder.name, error)
                 continue
-            if manifest.name in self._models:
-                self._broken[folder.name] = f"a second model named {manifest.name!r}"
+            if manifest.name in models:
+                broken[folder.name] = f"a second model named {manifest.name!r}"
                 continue
-            self._models[manifest.name] = InstalledModel(manifest, folder)
-        self._by_any_name = dict(_other_names(self._models.values()))
+            models[manifest.name] = InstalledModel(manifest, folder)
+        self._models, self._broken = models, broken
+        self._by_any_name = dict(_other_names(models.values()))
+        return True
 
 
-def _model_folders(models_dir: Path) -> list[Path]:
+def _model_folders(models_dir: Path) -> list[Path] | None:
     try:
         entries = sorted(models_dir.iterdir())
-    except OSError:
-        return []
+    except OSError as error:
+        return None if error.errno in PASSING else []
     return [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
 
 

@@ -34,7 +34,7 @@ from mlx_serve_gateway.reconfiguration import Reconfiguration
 from mlx_serve_gateway.refusals import shutting_down
 from mlx_serve_gateway.sd_notify import Notifier
 from mlx_serve_gateway.server_events import Draining
-from mlx_serve_gateway.services import Controls, Services
+from mlx_serve_gateway.services import Controls
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,16 @@ def run(
     instance: str,
     on_ready: Callable[[], None],
     read_config: Callable[[], Config],
+    own_key: str | None = None,
 ) -> int:
-    """Serve until told to stop; the exit code. ``read_config`` is how it was come by."""
+    """Serve until told to stop; the exit code.
+
+    ``read_config`` is how the configuration was come by; ``own_key`` opens the server to our own
+    commands.
+    """
+    serving = _serve(config, home, listeners, instance, on_ready, read_config, own_key)
     try:
-        return uvloop.run(_serve(config, home, listeners, instance, on_ready, read_config))
+        return uvloop.run(serving)
     except Exception:
         log.exception("the server has failed")
         return EXIT_FAULT
@@ -88,6 +94,7 @@ async def _serve(
     instance: str,
     on_ready: Callable[[], None],
     read_config: Callable[[], Config],
+    own_key: str | None,
 ) -> int:
     notifier = Notifier.from_environment()
     stop = asyncio.Event()
@@ -95,7 +102,8 @@ async def _serve(
     app = Reconfiguration(read_config, partial(build_app, on_started=on_started))
     _on_signals(stop)
     end_on_faults(asyncio.get_running_loop())
-    async with composed(config, home, instance, Controls(stop.set, app.reload)) as services:
+    controls = Controls(stop.set, app.reload, own_key)
+    async with composed(config, home, instance, controls) as services:
         app.begin(services)
         _on_hangup(app)
         await _serve_until_stopped(app, listeners, stop, notifier)
@@ -135,7 +143,7 @@ async def _serve_until_stopped(
                     mode="asgi",
                 )
             )
-            for served, bound in ((app, listeners), *_metrics_server(app.services))
+            for served, bound in ((app, listeners), *_metrics_server(app))
         ]
         stopped = tasks.create_task(stop.wait())
         await asyncio.wait((*servers, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -158,11 +166,11 @@ async def _serve_until_stopped(
             server.cancel()
 
 
-def _metrics_server(services: Services) -> Iterator[tuple[ASGIApp, list[socket.socket]]]:
+def _metrics_server(app: Reconfiguration) -> Iterator[tuple[ASGIApp, list[socket.socket]]]:
     """The one on the second port, if there is to be one."""
-    port = services.config.metrics.port
+    port = app.services.config.metrics.port
     if port is not None and (listener := metrics_listener(port)) is not None:
-        yield metrics_app(services.metrics.text, services.config.server), [listener]
+        yield metrics_app(lambda: app.services), [listener]
 
 
 async def _drain(timeout_s: float, pool: Pool, lifecycle: Lifecycle) -> None:

@@ -24,6 +24,8 @@ class Controls(msgspec.Struct, frozen=True):
     """Finish what is running, then end."""
     reload: Callable[[], Reload]
     """Read the configuration again; ``ServeError`` if it is wrong, and nothing has changed."""
+    own_key: str | None = None
+    """What our own commands prove themselves with: only who runs the server can read it."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from mlx_serve_gateway.refusals import worked_on
 log = logging.getLogger(__name__)
 
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_RETRY_AFTER_S = 5
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -65,4 +66,8 @@ async def _in_thread(change: Callable[[], object]) -> None:
             ) from None
         if error.errno in _FULL:
             raise ServeError(ErrorCode.INSUFFICIENT_STORAGE, "the disk is full") from None
-        raise
+        raise ServeError(
+            ErrorCode.MODEL_UNAVAILABLE,
+            "the models folder could not be changed; the server's log has the reason",
+            retry_after_s=_RETRY_AFTER_S,
+        ) from None

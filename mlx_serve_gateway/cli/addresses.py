@@ -5,7 +5,7 @@ import socket
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 # Reserved for documentation: "connecting" a datagram socket sends nothing, it only picks a route.
-_ELSEWHERE = ("192.0.2.1", 9)
+_ELSEWHERE = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
 
 
 def local_url(host: str, port: int) -> str:
@@ -19,16 +19,16 @@ def network_url(listeners: list[socket.socket]) -> str | None:
         host, port = listener.getsockname()[:2]
         address = ipaddress.ip_address(host.partition("%")[0])
         if address.is_unspecified:
-            return _url(_own_address(), port)
+            return _url(_own_address(listener.family), port)
         if not address.is_loopback:
             return _url(host, port)
     return None
 
 
-def _own_address() -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+def _own_address(family: int) -> str:
+    with socket.socket(family, socket.SOCK_DGRAM) as route:
         try:
-            route.connect(_ELSEWHERE)
+            route.connect(_ELSEWHERE[socket.AddressFamily(family)])
         except OSError:
             return socket.gethostname()
         address: str = route.getsockname()[0]

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 import msgspec
 
 from mlx_serve_common import logs
-from mlx_serve_common.config import Config
+from mlx_serve_common.config import Config, ServerConfig
 from mlx_serve_common.paths import pid_file
 from mlx_serve_gateway.cli.addresses import local_url, network_url
 from mlx_serve_gateway.cli.announcement import Announcement, Tell
@@ -90,6 +90,7 @@ def _serve(
         host=config.server.host,
         instance=secrets.token_hex(8),
         log=None if log is None else str(log),
+        key=secrets.token_urlsafe(32),
     )
     pid_file.publish(record)
 
@@ -106,6 +107,7 @@ def _serve(
         instance=record.instance,
         on_ready=on_ready,
         read_config=read_config,
+        own_key=record.key,
     )
 
 
@@ -222,8 +224,18 @@ def _exposure(config: Config, listeners: list[socket.socket]) -> str | None:
     url = network_url(listeners)
     if url is None:
         return None
-    managers = "this machine" if config.server.admin_key is None else "whoever has the admin key"
+    managers = _managers(config.server)
     return (
         f"Inference is open to your network at {url}; model management is limited to {managers}. "
         "To close it: server.host: 127.0.0.1, or --host 127.0.0.1."
     )
+
+
+def _managers(server: ServerConfig) -> str:
+    if server.control_plane == "off":
+        return "the commands of this account"
+    if server.admin_key is None:
+        return "this machine"
+    if server.control_plane == "key":
+        return "whoever has the admin key"
+    return "this machine and whoever has the admin key"

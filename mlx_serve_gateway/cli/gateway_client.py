@@ -60,9 +60,9 @@ def health_detail(
     return msgspec.Raw(body)
 
 
-def loaded_models(base_url: str) -> list[dict[str, object]]:
+def loaded_models(gateway: Gateway) -> list[dict[str, object]]:
     """What ``GET /api/ps`` lists, or NoAnswer."""
-    status, body = ask(Gateway(base_url), "GET", "/api/ps")
+    status, body = ask(gateway, "GET", "/api/ps")
     try:
         return msgspec.json.decode(body, type=_Loaded).models
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

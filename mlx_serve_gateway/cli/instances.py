@@ -10,7 +10,7 @@ import msgspec
 
 from mlx_serve_gateway.cli.addresses import local_url
 from mlx_serve_gateway.cli.gateway_client import health_detail, read_report
-from mlx_serve_gateway.cli.gateway_connection import NoAnswer
+from mlx_serve_gateway.cli.gateway_connection import Gateway, NoAnswer
 from mlx_serve_gateway.pidfile import PidRecord, look, ports
 
 State = Literal["up", "starting", "unresponsive", "down"]
@@ -48,12 +48,18 @@ def running_ports(home: Path) -> list[int]:
     return [port for port in ports(home) if look(home, port).held]
 
 
+def own_gateway(home: Path, port: int) -> Gateway | None:
+    """The server of this home on the port, with the key that it has left for its account."""
+    record = look(home, port).record
+    return None if record is None else Gateway(local_url(record.host, record.port), record.key)
+
+
 def _running(record: PidRecord) -> Instance:
     url = local_url(record.host, record.port)
     state: State = "unresponsive"
     report, problem = None, None
     try:
-        report = health_detail(url)
+        report = health_detail(url, key=record.key)
         if read_report(report).instance == record.instance:
             state = "up"
         else:

@@ -1,5 +1,6 @@
 """``mlx-serve ps``: the loaded models of every server of this home."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -30,7 +31,8 @@ def ps(as_json: bool) -> int:
     from mlx_serve_gateway.cli.output import emit_json, emit_table, note
     from mlx_serve_gateway.cli.status import exit_code
 
-    seen = instances(home())
+    here = home()
+    seen = instances(here)
     for server in seen:
         if server.state != "up":
             note(f"port {server.port}: {server.problem or server.state}")
@@ -41,7 +43,7 @@ def ps(as_json: bool) -> int:
         for worker in read_report(server.health).workers or ()
     ]
     if as_json:
-        emit_json({"models": [entry for server in seen for entry in _entries(server)]})
+        emit_json({"models": [entry for server in seen for entry in _entries(here, server)]})
     elif loaded:
         columns = COLUMNS
         rows = [row(worker) for _, worker in loaded]
@@ -54,15 +56,17 @@ def ps(as_json: bool) -> int:
     return exit_code(seen)
 
 
-def _entries(server: "Instance") -> list[dict[str, object]]:
+def _entries(home: Path, server: "Instance") -> list[dict[str, object]]:
     from mlx_serve_gateway.cli.gateway_client import loaded_models
     from mlx_serve_gateway.cli.gateway_connection import NoAnswer
+    from mlx_serve_gateway.cli.instances import own_gateway
     from mlx_serve_gateway.cli.output import note
 
-    if server.state != "up" or server.url is None:
+    gateway = own_gateway(home, server.port)
+    if server.state != "up" or gateway is None:
         return []
     try:
-        return [{**entry, "port": server.port} for entry in loaded_models(server.url)]
+        return [{**entry, "port": server.port} for entry in loaded_models(gateway)]
     except NoAnswer as silence:
         note(f"port {server.port}: {silence}")
         return []

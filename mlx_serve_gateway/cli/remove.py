@@ -94,21 +94,22 @@ def _servers_removed(name: str, home: Path) -> bool:
     """Whether a server has removed the model; CommandFailed with its words if it would not."""
     from mlx_serve_common.logs import escape
     from mlx_serve_gateway.cli.gateway_client import delete_model, read_refusal
-    from mlx_serve_gateway.cli.gateway_connection import Gateway, NoAnswer
-    from mlx_serve_gateway.cli.instances import instances
+    from mlx_serve_gateway.cli.gateway_connection import NoAnswer
+    from mlx_serve_gateway.cli.instances import instances, own_gateway
 
     is_removed = False
     for server in instances(home):
-        if server.url is None or not _has_loaded(server.health, name):
+        gateway = own_gateway(home, server.port)
+        if gateway is None or not _has_loaded(server.health, name):
             continue
         try:
-            status, body = delete_model(Gateway(server.url), name)
+            status, body = delete_model(gateway, name)
         except NoAnswer:
             continue  # It keeps what it has in memory until it ends.
         if status == 200:
             is_removed = True
-        elif status in (403, 409):
-            said = f"{server.url} keeps {escape(name)}: {escape(read_refusal(body).message)}"
+        elif status in (401, 403, 409):
+            said = f"{gateway.url} keeps {escape(name)}: {escape(read_refusal(body).message)}"
             raise CommandFailed(said, ExitCode.FAILED)
     return is_removed
 

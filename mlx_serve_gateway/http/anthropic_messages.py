@@ -21,10 +21,12 @@ from mlx_serve_gateway.http.anthropic_request import (
     ToolUseBlock,
 )
 from mlx_serve_gateway.http.chat_messages import read_messages
+from mlx_serve_gateway.http.conversation_bounds import check_parts
 
 
 def conversation_messages(body: CountRequest) -> list[dict[str, Any]]:
     """As a ``Conversation`` has them."""
+    check_parts(message.content for message in body.messages)
     shaped = [each for message in body.messages for each in _in_openais_shape(message)]
     messages = read_messages(shaped)
     if body.system:

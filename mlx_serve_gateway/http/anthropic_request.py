@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlx_serve_gateway.http.conversation_bounds import Messages, ToolList
 from mlx_serve_gateway.http.durations import KeepAlive
 from mlx_serve_gateway.http.sampling_request import Count, Share
 
@@ -95,9 +96,9 @@ class CountRequest(msgspec.Struct, kw_only=True):
     """What counting the tokens of a request needs of it."""
 
     model: str
-    messages: list[Message]
+    messages: Messages[Message]
     system: str | list[TextBlock] | None = None
-    tools: list[Tool] | None = None
+    tools: ToolList[Tool] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

@@ -11,6 +11,7 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.codec import invalid_request
+from mlx_serve_gateway.http.conversation_bounds import check_parts
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
@@ -58,6 +59,8 @@ def read_messages(given: Sequence[Any]) -> list[dict[str, Any]]:
     """The ``messages`` of a ``Conversation``."""
     if not given:
         raise ServeError(ErrorCode.EMPTY_INPUT, "messages must not be empty", param="messages")
+    objects = [message for message in given if isinstance(message, dict)]
+    check_parts(message.get(name) for message in objects for name in ("content", "tool_calls"))
     try:
         messages = msgspec.convert({"messages": given}, _Given).messages
     except msgspec.ValidationError as error:

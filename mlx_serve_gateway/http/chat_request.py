@@ -12,6 +12,7 @@ from mlx_serve_common.models import InstalledModel
 from mlx_serve_gateway.http.chat_abilities import require_tools
 from mlx_serve_gateway.http.chat_messages import read_messages
 from mlx_serve_gateway.http.chat_tools import Choice, choose_tools, read_tools
+from mlx_serve_gateway.http.conversation_bounds import Messages, ToolList
 from mlx_serve_gateway.http.reasoning import Effort, reasoning, switch_in
 from mlx_serve_gateway.http.response_format import schema_of
 from mlx_serve_gateway.http.sampling_request import (
@@ -35,8 +36,8 @@ _NOT_DONE: Mapping[str, str] = {
 
 
 class ChatRequest(SamplingRequest, kw_only=True):
-    messages: list[Any]
-    tools: list[Any] | None = None
+    messages: Messages[Any]
+    tools: ToolList[Any] | None = None
     tool_choice: Choice = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Effort | None = None

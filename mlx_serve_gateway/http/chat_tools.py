@@ -10,6 +10,7 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.codec import invalid_request
+from mlx_serve_gateway.http.conversation_bounds import MOST_TOOLS
 
 Choice = str | dict[str, Any] | None
 """``tool_choice`` as it stands in a request."""
@@ -79,13 +80,17 @@ def choose_tools(tools: list[dict[str, Any]], choice: Choice) -> Tools:
 
 def _allowed(tools: list[dict[str, Any]], allowed: dict[str, Any]) -> Tools:
     match allowed:
-        case {"mode": "auto" | "required" as mode, "tools": [_, *_] as entries}:
+        case {"mode": "auto" | "required" as mode, "tools": [_, *_] as entries} if (
+            len(entries) <= MOST_TOOLS
+        ):
             chosen = [choose_tools(tools, entry).forced for entry in entries]
             names = [name for forced in chosen for name in forced]
             offered = [tool for tool in tools if tool["function"]["name"] in names]
             return Tools(offered, names if mode == "required" else [])
         case _:
-            raise _invalid("tool_choice", "allowed tools have a mode and a list of tools")
+            raise _invalid(
+                "tool_choice", f"allowed tools have a mode and a list of 1 to {MOST_TOOLS} tools"
+            )
 
 
 def _some(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -41,14 +41,16 @@ def one_kind(given: Given, param: str) -> list[str] | list[list[int]]:
     if isinstance(given, str):
         return [given]
     entries: list[Any] = [given] if isinstance(given, dict) else given
-    if all(isinstance(entry, str) for entry in entries):
+    # There may be millions: what looks at each of them is not written in Python.
+    kinds = set(map(type, entries))
+    if kinds <= {str}:
         return entries
-    if all(isinstance(entry, str | dict) for entry in entries):
+    if kinds <= {str, dict}:
         return [_text(entry, param) for entry in entries]
-    if all(_is_id(entry) for entry in entries):
-        return [_ids(entries, param)]
-    if all(isinstance(entry, list) for entry in entries):
-        return [_ids(entry, param) for entry in entries]
+    if kinds == {int}:
+        return _id_lists([entries], param)
+    if kinds == {list}:
+        return _id_lists(entries, param)
     raise _invalid(f"is {_KINDS}, not a mixture or anything else", param)
 
 
@@ -59,32 +61,28 @@ def _text(entry: str | dict[str, Any], param: str) -> str:
     return text
 
 
-def _ids(entries: list[Any], param: str) -> list[int]:
-    if not entries:
+def _id_lists(lists: list[list[Any]], param: str) -> list[list[int]]:
+    if not all(lists):
         raise ServeError(ErrorCode.EMPTY_INPUT, "a list of token ids is empty", param=param)
-    if len(entries) > _MOST_IDS:
+    check_ids(lists, param)
+    return lists
+
+
+def check_ids(lists: list[list[Any]], param: str) -> None:
+    """Whether they could be token ids at all; the worker knows its model's vocabulary."""
+    count = sum(map(len, lists))
+    if count > _MOST_IDS:
         raise ServeError(
             ErrorCode.CONTEXT_LENGTH_EXCEEDED,
-            f"{len(entries)} token ids in one input are more than {_MOST_IDS}; split it",
+            f"{count} token ids are more than the {_MOST_IDS} allowed in one request; split it",
             param=param,
         )
-    if not all(map(_is_id, entries)):
-        raise _invalid(f"is {_KINDS}", param)
-    check_ids(entries, param)
-    return entries
-
-
-def check_ids(ids: list[int], param: str) -> None:
-    """Whether they could be token ids at all; the worker knows its model's vocabulary."""
-    for id in (min(ids, default=0), max(ids, default=0)):
-        if not 0 <= id <= _LARGEST_ID:
-            raise ServeError(
-                ErrorCode.INVALID_REQUEST, f"{param}: {id} is no token id", param=param
-            )
-
-
-def _is_id(entry: Any) -> bool:
-    return isinstance(entry, int) and not isinstance(entry, bool)
+    for ids in lists:
+        if set(map(type, ids)) - {int}:  # true is an int as well
+            raise _invalid(f"is {_KINDS}", param)
+        for id in (min(ids, default=0), max(ids, default=0)):
+            if not 0 <= id <= _LARGEST_ID:
+                raise _invalid(f"{id} is no token id", param)
 
 
 def _invalid(why: str, param: str) -> ServeError:

@@ -33,6 +33,7 @@ TABLE: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.HOST_NOT_ALLOWED: (403, "permission_error"),
     ErrorCode.ORIGIN_NOT_ALLOWED: (403, "permission_error"),
     ErrorCode.CONTROL_PLANE_LOCAL_ONLY: (403, "permission_error"),
+    ErrorCode.CONTROL_PLANE_OFF: (403, "permission_error"),
     ErrorCode.MODEL_NOT_FOUND: (404, _CLIENT),
     ErrorCode.UNKNOWN_URL: (404, _CLIENT),
     ErrorCode.METHOD_NOT_ALLOWED: (405, _CLIENT),

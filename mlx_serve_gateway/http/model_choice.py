@@ -17,7 +17,7 @@ class ModelChoice:
     def __init__(self, services: Services) -> None:
         self._registry = services.registry
         self._downloads = services.downloads
-        self._access = Access(services.config.server)
+        self._access = Access(services.config.server, services.controls.own_key)
 
     async def find(
         self, request: Request, name: str | None, kind: ModelKind | None = None
@@ -43,5 +43,5 @@ class ModelChoice:
         return (
             error.code is ErrorCode.MODEL_NOT_FOUND
             and self._downloads.reference(name) is not None
-            and self._access.is_owner(request.scope)
+            and self._access.may_change(request.scope)
         )

@@ -18,6 +18,7 @@ from mlx_serve_gateway.http.chat_abilities import require_tools
 from mlx_serve_gateway.http.chat_messages import begins_answer, read_messages
 from mlx_serve_gateway.http.chat_tools import read_tools
 from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.conversation_bounds import Messages, ToolList
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
 from mlx_serve_gateway.http.ollama_answers import Asked, OllamaAnswers, as_message
 from mlx_serve_gateway.http.ollama_messages import OllamaMessage, in_openais_shape
@@ -29,8 +30,8 @@ from mlx_serve_gateway.services import Services
 class OllamaChatRequest(OllamaWishes, kw_only=True):
     model: str | None = None
     name: str | None = None
-    messages: list[OllamaMessage] | None = None
-    tools: list[dict[str, Any]] | None = None
+    messages: Messages[OllamaMessage] | None = None
+    tools: ToolList[dict[str, Any]] | None = None
     stream: bool | None = None
     keep_alive: KeepAlive = None
 

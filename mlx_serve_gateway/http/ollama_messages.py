@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.conversation_bounds import check_parts
 
 
 class CalledFunction(msgspec.Struct):
@@ -61,6 +62,7 @@ class _Unanswered:
 
 
 def in_openais_shape(messages: list[OllamaMessage]) -> list[dict[str, Any]]:
+    check_parts(message.tool_calls for message in messages)
     put: list[dict[str, Any]] = []
     unanswered = _Unanswered()
     for message in messages:

@@ -44,9 +44,12 @@ def in_messages_shape(instructions: str | None, given: str | list[Any]) -> list[
                 content = "" if item.output is None else item.output
                 messages.append({"role": "tool", "tool_call_id": item.call_id, "content": content})
             case "reasoning":
-                _add_to_assistant(messages, reasoning_content=_thought(item, at))
+                _add_to_assistant(messages, reasoning_content=[_thought(item, at)])
             case _:
                 raise _unsupported(at, item.type)
+    for message in messages:
+        if thoughts := message.get("reasoning_content"):
+            message["reasoning_content"] = "".join(thoughts)
     return messages
 
 
@@ -79,13 +82,13 @@ def _is_mute(messages: list[dict[str, Any]]) -> bool:
     )
 
 
-def _add_to_assistant(messages: list[dict[str, Any]], **more: Any) -> None:
+def _add_to_assistant(messages: list[dict[str, Any]], **more: list[Any]) -> None:
     last = messages[-1] if messages else {}
     begins = "reasoning_content" in more and (last.get("content") or last.get("tool_calls"))
     if last.get("role") != "assistant" or begins:
         messages.append({"role": "assistant", "content": None})
     for name, value in more.items():
-        messages[-1][name] = messages[-1].get(name, type(value)()) + value
+        messages[-1].setdefault(name, []).extend(value)
 
 
 def _call(item: InputItem) -> dict[str, Any]:

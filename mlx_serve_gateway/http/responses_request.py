@@ -12,6 +12,7 @@ from mlx_serve_common.models import InstalledModel
 from mlx_serve_gateway.http.chat_abilities import require_tools
 from mlx_serve_gateway.http.chat_messages import read_messages
 from mlx_serve_gateway.http.chat_tools import Choice, choose_tools, read_tools
+from mlx_serve_gateway.http.conversation_bounds import Messages, ToolList
 from mlx_serve_gateway.http.durations import KeepAlive
 from mlx_serve_gateway.http.reasoning import Effort, reasoning
 from mlx_serve_gateway.http.response_format import schema_of
@@ -46,12 +47,12 @@ class ReasoningWish(msgspec.Struct, kw_only=True):
 
 class ResponsesRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
-    input: str | list[Any]
+    input: str | Messages[Any]
     instructions: str | None = None
     max_output_tokens: Count | None = None
     temperature: Temperature | None = None
     top_p: Share | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ToolList[dict[str, Any]] | None = None
     tool_choice: Choice = None
     parallel_tool_calls: bool | None = None
     text: TextWish | None = None

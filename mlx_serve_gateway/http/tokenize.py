@@ -15,6 +15,7 @@ from mlx_serve_gateway.calls import Call, DetokenizeCall, TokenizeCall
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.http.asked_priority import asked_priority
 from mlx_serve_gateway.http.codec import decode, read_body
+from mlx_serve_gateway.http.conversation_bounds import Messages
 from mlx_serve_gateway.http.conversation_tokens import ConversationTokensApi
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.embedding_input import check_count, check_ids
@@ -42,7 +43,7 @@ class TokenizeRequest(msgspec.Struct, kw_only=True):
     model: str | None = None
     input: str | list[str] | None = None
     prompt: str | None = None
-    messages: list[Any] | None = None
+    messages: Messages[Any] | None = None
     content: str | None = None
     inputs: str | list[str] | None = None
     add_special_tokens: bool | None = None
@@ -220,13 +221,11 @@ def _id_lists(body: DetokenizeRequest) -> list[list[int]]:
     if name is None:
         raise _invalid("tokens", "is required")
     given: list[int | list[int]] = getattr(body, name)
-    lists = [entry for entry in given if isinstance(entry, list)]
-    numbers = [entry for entry in given if isinstance(entry, int)]
-    if lists and numbers:
+    kinds = set(map(type, given))
+    if len(kinds) > 1:
         raise _invalid(name, "is either a list of ids or a list of lists of ids")
-    lists = lists or [numbers]
-    for ids in lists:
-        check_ids(ids, name)
+    lists: list[list[int]] = given if kinds == {list} else [given]  # type: ignore[assignment,list-item]
+    check_ids(lists, name)
     return lists
 
 

@@ -29,6 +29,7 @@ from tests.engine import tiny
 from tests.faults import canary
 from tests.faults.answers import check_answer
 from tests.faults.canary import Canary
+from tests.faults.prober import Prober
 from tests.faults.rig import BATCH_TIMEOUT_S, LIMITS
 from tests.hub.repositories import HubRepository
 from tests.hub.server import Hub
@@ -40,6 +41,32 @@ from tests.waiting import until
 CLIENTS = 20
 EMBEDDERS = [f"e{number}" for number in range(4)]
 PULLED = "org/tiny"
+BAD: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/embeddings", {"model": "nobody", "input": "x"}),
+    ("/v1/embeddings", {}),
+    ("/v1/embeddings", {"input": []}),
+    ("/v1/embeddings", {"input": {"a": 1}}),
+    ("/v1/embeddings", {"model": "ranker", "input": "x"}),
+    ("/v1/embeddings", {"input": "x", "dimensions": -1}),
+    ("/embed", {"inputs": [[]]}),
+    ("/v1/rerank", {"query": "q", "documents": ["d"]}),
+    ("/v1/rerank", {"model": "ranker", "query": "q", "documents": [1]}),
+    ("/v1/score", {"model": "ranker", "text_1": [], "text_2": "x"}),
+    ("/v1/tokenize", {"input": {"a": "b"}}),
+    ("/v1/detokenize", {"tokens": [-1]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+    ("/v1/chat/completions", {"model": "chat", "messages": []}),
+    ("/v1/chat/completions", {"model": "chat", "messages": [{"role": "user"}], "n": 10**6}),
+    ("/v1/completions", {"model": "chat", "prompt": ""}),
+    ("/v1/responses", {"model": "chat", "input": [{"type": "image"}]}),
+    ("/v1/messages", {"model": "chat", "messages": [], "max_tokens": 0}),
+    ("/api/chat", {"model": "chat", "messages": [{"role": "nobody", "content": "x"}]}),
+    ("/api/generate", {"model": "chat", "prompt": "x", "images": ["x"]}),
+    ("/api/embed", {"input": 1}),
+    ("/api/pull", {"model": "../../etc"}),
+    ("/api/copy", {"source": "canary", "destination": "../x"}),
+    ("/admin/load", {"model": "nobody"}),
+]
 PAUSE_S = (0.2, 1.0)
 """Between two faults."""
 RECOVERED_S = 5.0
@@ -81,7 +108,7 @@ class Chaos:
 
     def run(self, seconds: float) -> None:
         actors: list[Callable[[Random], None]] = [self._client] * CLIENTS
-        actors += [self._villain, self._keeper, self._prober]
+        actors += [self._villain, self._keeper]
         threads = [
             threading.Thread(target=self._act, args=(actor, Random(self._seed + number)))
             for number, actor in enumerate(actors)
@@ -155,17 +182,8 @@ class Chaos:
 
     def _bad(self, chance: Random) -> None:
         model = chance.choice(EMBEDDERS)
-        body: Any = chance.choice(
-            [
-                {"model": "nobody", "input": "x"},
-                {"model": model},
-                {"model": model, "input": []},
-                {"model": model, "input": {"a": 1}},
-                {"model": "ranker", "input": "x"},
-                {"model": model, "input": "x", "dimensions": -1},
-            ]
-        )
-        answer = self._ask("/v1/embeddings", **body)
+        path, body = chance.choice(BAD)
+        answer = self._ask(path, **({"model": model} | body))
         assert 400 <= answer.status < 500, answer
 
     def _poison(self, chance: Random, text: str) -> None:
@@ -191,7 +209,7 @@ class Chaos:
         if not victims:
             return
         victim = chance.choice(victims)
-        fault = chance.choice(["kill", "kill", "stop", "unload", "sentinel"])
+        fault = chance.choice(["kill", "kill", "stop", "unload", "sentinel", "reload"])
         with suppress(psutil.NoSuchProcess, ValueError):
             match fault:
                 case "kill":
@@ -200,6 +218,8 @@ class Chaos:
                     psutil.Process(victim["pid"]).suspend()
                 case "unload":
                     self._ask("/admin/unload", model=victim["model"])
+                case "reload":
+                    assert self._ask("/admin/reload").status == 200
                 case _:
                     self.gateway.sentinel().kill()
             self.record.faults[fault] += 1
@@ -250,16 +270,12 @@ class Chaos:
                 if "mlx_serve_worker.job" in process.cmdline():
                     process.kill()
 
-    def _prober(self, chance: Random) -> None:
-        answer = self.gateway.ask("GET", "/health")
-        assert answer.status == 200
-        self.record.healths.append(answer.took_s)
-        self._over.wait(0.05)
-
 
 def _code(answer: Answer) -> str:
     error = msgspec.json.decode(answer.body)["error"]
-    return str(error["code"]) if isinstance(error, dict) else "in Ollama's words"
+    if isinstance(error, str):
+        return "in Ollama's words"
+    return str(error.get("code", "in Anthropic's words"))
 
 
 def wreak(seconds: float, seed: int) -> Record:
@@ -283,7 +299,10 @@ def wreak(seconds: float, seed: int) -> Record:
         chaos = Chaos(gateway, seed)
         until(lambda: bird.answers, what="the canary")
         before = psutil.Process(gateway.pid).num_fds()
-        chaos.run(seconds)
+        with Prober(gateway.port) as prober:
+            chaos.run(seconds)
+        chaos.record.healths = prober.took_s
+        chaos.record.wrong += [f"/health: {each}" for each in prober.wrong]
         _come_to_rest(gateway, bird, chaos.record, before)
         return chaos.record
 

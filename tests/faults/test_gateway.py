@@ -2,6 +2,7 @@
 
 import http.client
 import resource
+import shutil
 import signal
 import socket
 import threading
@@ -17,6 +18,7 @@ import msgspec
 import pytest
 
 from mlx_serve_common.config import CacheConfig, Config, ModelsConfig
+from mlx_serve_common.paths import run_directory
 from mlx_serve_gateway.faults import EXIT_FAULT
 from mlx_serve_worker.backends.fake import vector
 from tests.faults.rig import BATCH_TIMEOUT_S, Rig
@@ -94,6 +96,41 @@ def test_no_descriptor_for_a_worker(rig: Rig) -> None:
         assert status == 200 or b"model_unavailable" in body, (left, status, body)
         rig.assert_serves("c")
         rig.let_go("canary")
+
+
+_WITHOUT_DESCRIPTORS = [
+    ("POST", "/api/pull", {"model": "org/none", "stream": False}),
+    ("POST", "/api/quantize", {"model": "a", "bits": 4, "stream": False}),
+    ("POST", "/api/copy", {"source": "a", "destination": "again"}),
+    ("DELETE", "/api/delete", {"model": "again"}),
+    ("POST", "/admin/reload", None),
+    ("GET", "/v1/models", None),
+    ("GET", "/health/detail", None),
+    ("GET", "/metrics", None),
+]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+@pytest.mark.parametrize(("method", "path", "body"), _WITHOUT_DESCRIPTORS)
+def test_no_descriptor_for_what_is_asked(
+    rig: Rig, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    """Whatever needs one, and however many there are: it is told, and nothing is lost by it."""
+    for left in (0, 3, 6):
+        connection = http.client.HTTPConnection("127.0.0.1", rig.gateway.port, timeout=LIMIT_S)
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+        rig.store.models_dir.touch()  # to be looked at again
+        with descriptors(rig, left):
+            connection.request(method, path, None if body is None else msgspec.json.encode(body))
+            response = connection.getresponse()
+            content = response.read()
+        rig.answered += path not in ("/health/detail", "/metrics")  # nobody counts these
+        connection.close()
+        assert b"internal_error" not in content, (left, response.status, content)
+        assert response.status < 500 or response.status in (502, 503, 507), (left, content)
+        assert response.status != 503 or response.headers["retry-after"]
+        rig.assert_serves("a")
 
 
 def _embed(connection: http.client.HTTPConnection, model: str) -> tuple[int, bytes]:
@@ -194,3 +231,20 @@ def test_more_preloads_than_places(short_dir: Path, store: ModelStore) -> None:
         assert gateway.log().count("residents loaded") == 2
         gateway.assert_serves("m5")
         assert gateway.log().count("residents loaded") == 3
+
+
+def test_the_folder_of_the_sockets_is_swept_away(short_dir: Path, store: ModelStore) -> None:
+    for name in ("old", "new"):
+        store.add(name)
+    with Gateway(short_dir, store) as gateway:
+        gateway.assert_serves("old")
+        shutil.rmtree(run_directory(short_dir))
+        gateway.assert_serves("old")
+        gateway.assert_serves("new")
+        assert run_directory(short_dir).stat().st_mode & 0o777 == 0o700
+        run_directory(short_dir).rename(short_dir / "away")
+        (short_dir / "run").symlink_to(short_dir / "away")
+        store.add("newer")
+        refused = gateway.embed("newer", "x")
+        assert (refused.status, refused.code) == (503, "model_unavailable")
+        gateway.assert_serves("old")

@@ -36,6 +36,7 @@ def main() -> int:
         instance=sys.argv[3],
         on_ready=lambda: _announce(port),
         read_config=lambda: _changed(Path(sys.argv[2])) or config,
+        own_key=os.environ.get("OWN_KEY"),
     )
 
 

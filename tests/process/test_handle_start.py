@@ -141,13 +141,14 @@ async def test_a_worker_of_another_version_is_refused(
 async def test_a_socket_that_cannot_be_made_is_no_fault_of_the_server(
     rig: WorkerRig, store: ModelStore
 ) -> None:
-    rig.run_dir = rig.run_dir / "missing"
+    (rig.run_dir / "taken").touch()
+    rig.run_dir = rig.run_dir / "taken"
     report = await rig.start(store.add("m")).ended()
 
     assert report.reason is Failure.NOT_STARTED
     assert report.error is not None
     assert report.error.code is ErrorCode.MODEL_UNAVAILABLE
-    assert "missing" not in report.error.message
+    assert "taken" not in report.error.message
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has process descriptors")

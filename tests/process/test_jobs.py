@@ -171,6 +171,6 @@ async def test_a_program_that_cannot_be_started_is_an_error(jobs: JobRig) -> Non
     )
     last = await jobs.run("tiny")
 
-    assert last.code is ErrorCode.WORKER_CRASHED
+    assert last.code is ErrorCode.MODEL_UNAVAILABLE
     assert last.error is not None
     assert "nowhere" not in last.error

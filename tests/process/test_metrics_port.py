@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from mlx_serve_common.config import Config, MetricsConfig
+from mlx_serve_common.config import Config, MetricsConfig, ServerConfig
 from tests.process.gateways import LIMIT_S, Gateway
 from tests.store import ModelStore
 
 pytestmark = pytest.mark.process
 
 
-def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, bytes]:
+def get(port: int, path: str, host: str = "127.0.0.1", key: str | None = None) -> tuple[int, bytes]:
+    headers = {"Host": host}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT_S)
     try:
-        connection.request("GET", path, headers={"Host": host})
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -42,6 +45,14 @@ def test_the_same_is_served_there_and_nothing_else(short_dir: Path, store: Model
         assert here.ask("GET", "/metrics").status == 404
     with pytest.raises(ConnectionRefusedError):
         get(port, "/metrics")
+
+
+def test_it_asks_for_the_key_where_everything_does(short_dir: Path, store: ModelStore) -> None:
+    port = free_port()
+    server = ServerConfig(control_plane="key", admin_key="correct-horse")
+    with Gateway(short_dir, store, Config(server=server, metrics=MetricsConfig(port=port))):
+        assert get(port, "/metrics")[0] == 401
+        assert get(port, "/metrics", key="correct-horse")[0] == 200
 
 
 def test_a_port_that_is_taken_is_no_failure(short_dir: Path, store: ModelStore) -> None:

@@ -87,6 +87,18 @@ def test_the_sentinel_alone_is_enough(
         assert_killing_it_leaves_nothing(gateway)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such signal")
+def test_the_kernel_alone_is_enough(short_dir: Path, store: ModelStore) -> None:
+    with busy_gateway(short_dir, store, {}) as gateway:
+        workers = gateway.processes()
+        # One that is killed is replaced, and one that is stopped goes on when its parent has died.
+        gateway.signal(signal.SIGSTOP)
+        gateway.sentinel().kill()
+        gateway.signal(signal.SIGKILL)
+        gateway.wait()
+        until(lambda: not any(map(is_alive, workers)), GONE_S, "the end of every worker")
+
+
 def test_a_sentinel_that_was_killed_is_replaced(
     short_dir: Path, store: ModelStore, without_death_signal: dict[str, str]
 ) -> None:

@@ -68,7 +68,7 @@ def refused(gateway: "Gateway", answer: "Answer") -> CommandFailed:
 
 def _next_step(code: str, *, has_key: bool) -> str:
     match code:
-        case "control_plane_local_only" if not has_key:
+        case "control_plane_local_only" | "invalid_admin_key" if not has_key:
             return "; mlx-serve-ctl sends the key of MLX_SERVE_ADMIN_KEY or --key-file FILE"
         case "invalid_admin_key":
             return "; the right one is server.admin_key in the server's configuration"

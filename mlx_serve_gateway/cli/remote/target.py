@@ -1,7 +1,8 @@
 """Which gateway is meant, and the key that it wants.
 
-Invariants: the configured key goes to the gateway of that configuration and nowhere else; no
-message holds a key.
+A server of this home has left a key for its account, so that nothing has to be set up for it.
+Invariants: a key goes to the gateway that it was given, configured or left for, and nowhere else;
+no message holds one.
 """
 
 import os
@@ -62,6 +63,7 @@ def chosen_gateway(
     from mlx_serve_common.paths import home
     from mlx_serve_gateway.cli.addresses import local_url
     from mlx_serve_gateway.cli.gateway_connection import Gateway, NoAnswer, unconnected
+    from mlx_serve_gateway.cli.instances import own_gateway
 
     if key is not None and key_file is not None:
         raise click.UsageError("--key and --key-file exclude each other")
@@ -75,7 +77,11 @@ def chosen_gateway(
             # Not repeated: there may be a password in it.
             raise CommandFailed(f"--url {wrong}", ExitCode.USAGE) from None
         return Gateway(url.rstrip("/"), given or None)
-    server = load(home(), config_file).config.server
+    here = home()
+    server = load(here, config_file).config.server
+    own = own_gateway(here, server.port)
+    if own is not None:
+        return Gateway(own.url, given or own.key)
     return Gateway(local_url(server.host, server.port), given or server.admin_key)
 
 

@@ -27,7 +27,13 @@ _OF_A_BODY = frozenset(
         ErrorCode.UNSUPPORTED_MEDIA_TYPE,
     }
 )
-_OF_THE_OWNERS = frozenset({ErrorCode.CONTROL_PLANE_LOCAL_ONLY, ErrorCode.INVALID_ADMIN_KEY})
+_OF_THE_OWNERS = frozenset(
+    {
+        ErrorCode.CONTROL_PLANE_LOCAL_ONLY,
+        ErrorCode.CONTROL_PLANE_OFF,
+        ErrorCode.INVALID_ADMIN_KEY,
+    }
+)
 
 # The groups that endpoints name.
 
@@ -38,6 +44,7 @@ HUB = frozenset(
         ErrorCode.INSUFFICIENT_STORAGE,
         ErrorCode.INVALID_MODEL,
         ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.MODEL_UNAVAILABLE,
         ErrorCode.PULL_IN_PROGRESS,
         ErrorCode.UNSAFE_MODEL,
         ErrorCode.UPSTREAM_ERROR,
@@ -75,6 +82,7 @@ STORE = frozenset(
         ErrorCode.INVALID_MODEL,
         ErrorCode.MODEL_BUSY,
         ErrorCode.MODEL_NOT_FOUND,
+        ErrorCode.MODEL_UNAVAILABLE,
     }
 )
 

@@ -13,7 +13,7 @@ _LIMIT_S = 30
 
 
 class Relay:
-    """One request for each connection."""
+    """One request for each connection, any number of them: a stream must not hold up the others."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
@@ -24,8 +24,8 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         scheme = "http" if self._tls is None else "https"
         self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._accept)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
         return self
 
     def __exit__(
@@ -35,7 +35,8 @@ class Relay:
         traceback: TracebackType | None,
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._listener.close()
 
     def _accept(self) -> None:
@@ -44,8 +45,12 @@ class Relay:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            with suppress(OSError), client:
-                self._relay(client)
+            self._threads.append(threading.Thread(target=self._serve, args=[client]))
+            self._threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client:
+            self._relay(client)
 
     def _relay(self, client: socket.socket) -> None:
         client.settimeout(_LIMIT_S)

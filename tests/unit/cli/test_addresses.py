@@ -56,3 +56,12 @@ def test_a_wildcard_is_told_as_an_address_that_others_can_use(bound: Bound) -> N
     url = network_url([bound])
     assert url is not None
     assert "0.0.0.0" not in url
+
+
+def test_a_wildcard_of_one_family_is_no_address_of_the_other() -> None:
+    with Bound(socket.AF_INET6) as listener:
+        listener.address = "::"
+        url = network_url([listener])
+    assert url is not None
+    # Without a route to anywhere it is the machine's name.
+    assert "[" in url or socket.gethostname() in url

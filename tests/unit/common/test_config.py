@@ -19,6 +19,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "server": {
         "host": "0.0.0.0",
         "port": 8000,
+        "control_plane": "loopback",
         "admin_key": None,
         "allowed_hosts": [],
         "allowed_origins": [],
@@ -211,6 +212,13 @@ def test_size_strings(text: str, size: int) -> None:
 def test_other_texts_are_no_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="24GB or 8GiB"):
         parse_size(text)
+
+
+def test_a_control_plane_behind_a_key_needs_one() -> None:
+    locked = Config(server=ServerConfig(control_plane="key"))
+    assert [names[0] for names, _ in conflicts(locked)] == ["server.control_plane"]
+    keyed = ServerConfig(control_plane="key", admin_key="0123456789")
+    assert list(conflicts(Config(server=keyed))) == []
 
 
 def test_metrics_port_must_differ_from_the_main_port() -> None:

@@ -37,6 +37,9 @@ from mlx_serve_common.wire import (
     settled,
 )
 
+# Thousands of cases each, and others may be computing.
+pytestmark = pytest.mark.timeout(300)
+
 _FINISH = Finish("stop", None, 1, 0, 1, 0, 0.1, 0.1)
 _TALK = Conversation([{"role": "user", "content": "hello"}])
 

@@ -6,6 +6,7 @@ waits for ever, no lease and no place is left behind.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from mlx_serve_gateway.eviction import Room
 from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.generate_call import GenerateCall
 from mlx_serve_gateway.lane import Phase
+from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.residents import PoolSettings
 from mlx_serve_gateway.worker import ExitReport, Failure, Observer
@@ -45,8 +47,8 @@ WORDS = ["one ", "two ", "three"]
 ROUNDS = 900
 """Seconds in which everybody has an answer once all is well; pauses of a model are part of it."""
 
+_WITHOUT_PLACE = (Phase.ABSENT.value, Phase.WAITING.value)
 _FINISH = Finish("stop", None, 1, 0, 3, 0, 0.0, 0.0)
-_NOT_STARTED = ServeError(ErrorCode.MODEL_UNAVAILABLE, "could not be started")
 
 
 class CountingCall(EmbedCall):
@@ -68,8 +70,10 @@ class SimWorker(FakeWorker):
 
     async def run(self) -> ExitReport:
         if self.is_stillborn:
-            self.die(Failure.NOT_STARTED, _NOT_STARTED)
-            return ExitReport(Failure.NOT_STARTED, _NOT_STARTED)
+            # One for each: an error keeps all that it was raised through.
+            error = ServeError(ErrorCode.MODEL_UNAVAILABLE, "could not be started")
+            self.die(Failure.NOT_STARTED, error)
+            return ExitReport(Failure.NOT_STARTED, error)
         return await super().run()
 
     def submit(self, batch: Batch) -> None:
@@ -213,7 +217,8 @@ class World:
     def configure(self, slots: int, ttl_s: float) -> None:
         settings: PoolSettings = self.pool._residents.settings
         room = Room(dict.fromkeys(ModelKind, slots), int(MEMORY_GIB * GIB))
-        self._places = {kind: max(slots, self._taken(kind)) for kind in ModelKind}
+        taken = self._taken(self.pool.statuses())
+        self._places = {kind: max(slots, taken[kind]) for kind in ModelKind}
         self.pool.configure(msgspec.structs.replace(settings, room=room, ttl_s=ttl_s))
 
     def act(self, worker: FakeWorker, what: str, *more: Any) -> None:
@@ -237,23 +242,23 @@ class World:
 
     # --- what must hold --------------------------------------------------------------------------
 
-    def _taken(self, kind: ModelKind) -> int:
-        states = [status.state for status in self.pool.statuses() if status.kind == kind]
-        return sum(state not in (Phase.ABSENT.value, Phase.WAITING.value) for state in states)
+    def _taken(self, statuses: list[LaneStatus]) -> Counter[str]:
+        return Counter(each.kind for each in statuses if each.state not in _WITHOUT_PLACE)
 
     def check(self) -> None:
         slots = self.pool._residents.settings.room.slots
+        statuses = self.pool.statuses()
+        taken = self._taken(statuses)
         for kind in ModelKind:
-            taken = self._taken(kind)
             living = sum(worker.model.kind is kind for worker in self.workers.living)
-            assert living <= taken <= self._places[kind]
-            self._places[kind] = max(slots[kind], taken)
+            assert living <= taken[kind] <= self._places[kind]
+            self._places[kind] = max(slots[kind], taken[kind])
         footprint_of = Footprints(int(MEMORY_GIB * GIB), ChatConfig()).of
         memory = sum(footprint_of(worker.model.manifest) for worker in self.workers.living)
         assert memory <= MEMORY_GIB * GIB
-        assert all(status.leases >= 0 for status in self.pool.statuses())
+        assert all(status.leases >= 0 for status in statuses)
         open_requests = sum(not request.done() for _, request in self.requests)
-        assert sum(status.leases for status in self.pool.statuses()) <= open_requests
+        assert sum(status.leases for status in statuses) <= open_requests
 
     async def finish(self) -> None:
         """Healthy workers from here on, which die of poison only: everybody gets an answer."""

@@ -1,7 +1,9 @@
 """Names to models: what resolves, what does not, and what a broken folder does to the others."""
 
+import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -253,3 +255,25 @@ def test_models_are_listed_by_name(store: ModelStore) -> None:
         store.add(name)
 
     assert [model.name for model in registry(store).models()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("place", ["the folder", "a manifest"])
+def test_a_process_without_descriptors_forgets_no_model(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    store.add("a")
+    models = registry(store)
+    models.find("a")
+    store.add("b")
+
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as broken:
+        if place == "the folder":
+            broken.setattr(Path, "iterdir", refused)
+        else:
+            broken.setattr(os, "open", refused)
+        assert models.find("a").name == "a"
+        assert models.broken() == []
+    assert models.find("b").name == "b"

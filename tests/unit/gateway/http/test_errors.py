@@ -31,6 +31,7 @@ STATUS = {
     "host_not_allowed": 403,
     "origin_not_allowed": 403,
     "control_plane_local_only": 403,
+    "control_plane_off": 403,
     "model_not_found": 404,
     "unknown_url": 404,
     "method_not_allowed": 405,
