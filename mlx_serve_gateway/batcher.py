@@ -1,6 +1,8 @@
 """The queue of one model and the ledger of what its worker holds. Pure: no process, no clock.
 
 Natural batching: a worker holds one batch running and one ahead; while both are out, items gather.
+Where a pass takes much longer than the way to the worker and back, what is asked interactively
+waits for company instead of going ahead: few large passes compute more than many small ones.
 (A chat worker holds many batches of one item: its answers join and leave a batch of its own.)
 Interactive calls and bulk loads have queues and credit of their own, so that a query is with its
 worker at once, and the worker lets it go first.
@@ -25,6 +27,10 @@ from mlx_serve_gateway.priority import Priority, priority_by_size
 
 CREDIT = 2
 """One batch running, one ahead, of either priority."""
+_LONG_PASS_S = 0.005
+"""The way to the worker and back takes a fifth of it."""
+_ENOUGH_COMPANY = 32
+"""A pass over so many inputs gains next to nothing from more."""
 
 
 class BatchLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +71,8 @@ class Batcher:
         self._in_worker: list[_Sent] = []
         self._queued_items = 0
         self._queued_characters = 0
+        self.pass_s = 0.0
+        """How long the worker's last pass took."""
 
     @property
     def queued(self) -> int:
@@ -136,10 +144,18 @@ class Batcher:
             # next would make an innocent one the killer.
             return None if self._in_worker else self._send(Priority.BULK, [self._alone.popleft()])
         for priority in Priority:
-            held = sum(sent.priority is priority for sent in self._in_worker)
-            if held < self._limits.credit and (ids := list(self._next_ids(priority))):
+            if self._has_credit(priority) and (ids := list(self._next_ids(priority))):
                 return self._send(priority, ids)
         return None
+
+    def _has_credit(self, priority: Priority) -> bool:
+        held = sum(sent.priority is priority for sent in self._in_worker)
+        if held == 0 or held >= self._limits.credit:
+            return held == 0
+        if priority is Priority.BULK or self.pass_s < _LONG_PASS_S:
+            return True
+        waiting = sum(call.size - call.sent for call in self._queues[priority])
+        return waiting >= min(_ENOUGH_COMPANY, self._limits.batch_items)
 
     def settle(self, ids: Sequence[int]) -> list[Call | None]:
         """The worker answered these; whose they are (None where the caller has left)."""

@@ -23,11 +23,13 @@ from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import (
     Batch,
+    Embedded,
     Generated,
     Progress,
     Ready,
     Rejected,
     Result,
+    Scored,
     settled,
 )
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
@@ -302,6 +304,8 @@ class Lane:
             self.last_success = self._now()
             self.breaker.record_success()
             self._meter.computed(self.model, result)
+            if isinstance(result, Embedded | Scored):
+                self.batcher.pass_s = result.compute_s
             for position, (id, call) in enumerate(zip(result.ids, calls, strict=True)):
                 if call is None:
                     continue

@@ -15,6 +15,7 @@ from mlx_serve_common.wire import Rerank
 from mlx_serve_worker import weights
 from mlx_serve_worker.assembly import fill_module
 from mlx_serve_worker.backend import Prepared
+from mlx_serve_worker.lanes import side_by_side
 from mlx_serve_worker.model_folder import checked_max_tokens, read_config
 from mlx_serve_worker.models.classification import ClassificationModel
 from mlx_serve_worker.pairs import PairTokenizer, pair_template
@@ -51,6 +52,9 @@ class CrossEncoder:
         return self._pairs.prepare(part)
 
     def logits(self, inputs: Sequence[Prepared]) -> mx.array:
+        return side_by_side(self._pass, inputs)
+
+    def _pass(self, inputs: Sequence[Prepared]) -> mx.array:
         lengths = [prepared.length for prepared in inputs]
         longest = max(lengths)
         # Any id and type will do as padding: the mask hides it, and 0 is always one of them.

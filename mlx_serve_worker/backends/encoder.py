@@ -17,6 +17,7 @@ from mlx_serve_worker.architectures import Encoder
 from mlx_serve_worker.assembly import assemble
 from mlx_serve_worker.backend import Output, Prepared, Tokens
 from mlx_serve_worker.device import OnDevice
+from mlx_serve_worker.lanes import side_by_side
 from mlx_serve_worker.model_folder import checked_max_tokens, read_checked_manifest, read_config
 from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.tokenization import TextTokenizer
@@ -77,7 +78,7 @@ class EncoderBackend(OnDevice):
     # --- forward passes --------------------------------------------------------------------------
 
     def forward(self, inputs: Sequence[Prepared]) -> list[Output | None]:
-        return embedding.finish(self._pool(inputs), inputs, self._pipeline)
+        return embedding.finish(side_by_side(self._pool, inputs), inputs, self._pipeline)
 
     def _pool(self, inputs: Sequence[Prepared]) -> mx.array:
         lengths = [prepared.length for prepared in inputs]

@@ -52,6 +52,43 @@ def test_a_worker_never_holds_more_than_its_credit() -> None:
     assert queue.in_worker == 2 * CREDIT
 
 
+def test_where_passes_are_long_an_interactive_call_waits_for_company() -> None:
+    queue = batcher()
+    queue.pass_s = 0.05
+    offered(queue, call(1), call(1), call(1))
+    first = take(queue)
+    offered(queue, call(8), call(8), call(8), call(4))
+    assert queue.take() is None
+    queue.offer(call(4))
+    second = take(queue)
+    assert len(second) == 32
+
+    queue.settle(first)
+    queue.offer(call(1))
+    assert queue.take() is None
+    queue.settle(second)
+    assert len(take(queue)) == 1
+
+
+def test_a_full_batch_is_company_enough() -> None:
+    queue = batcher(batch_items=2)
+    queue.pass_s = 0.05
+    offered(queue, call(2), call(1))
+    assert len(take(queue)) == 2
+    assert queue.take() is None
+    offered(queue, call(1))
+    assert len(take(queue)) == 2
+
+
+def test_a_bulk_load_always_has_one_batch_ahead() -> None:
+    queue = batcher(batch_items=4)
+    queue.pass_s = 0.05
+    load = call(12)
+    load.priority = Priority.BULK
+    queue.offer(load)
+    assert [len(take(queue)) for _ in range(CREDIT)] == [4, 4]
+
+
 def test_credit_comes_back_with_the_last_item_of_a_batch() -> None:
     queue = batcher(batch_items=2)
     queue.offer(call(10))

@@ -1,0 +1,87 @@
+"""Parts of a forward pass that are computed side by side."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_serve_worker import device, lanes
+from mlx_serve_worker.backend import Prepared
+from mlx_serve_worker.lanes import side_by_side, split
+
+pytestmark = pytest.mark.engine
+
+
+def prepared(length: int, start: int) -> Prepared:
+    return Prepared(token_ids=[start + at for at in range(length)], length=length, truncated=False)
+
+
+@pytest.mark.parametrize("lengths", [[1], [100] * 8, [*range(1, 90)], [1, 1, 1, 900], [900, 1, 1]])
+@pytest.mark.parametrize("most", [1, 2, 8])
+def test_every_input_is_in_one_part(lengths: list[int], most: int) -> None:
+    parts = split(lengths, most)
+    assert 1 <= len(parts) <= most
+    assert [at for part in parts for at in range(len(lengths))[part]] == [*range(len(lengths))]
+
+
+def test_parts_are_about_as_large_as_each_other() -> None:
+    lengths = [*range(1, 65)]
+    tokens = [sum(lengths[part]) for part in split(lengths, 4)]
+    assert len(tokens) == 4
+    assert max(tokens) < 1.2 * min(tokens)
+
+
+def test_little_work_is_not_parted() -> None:
+    assert split([100, 100], 8) == [slice(0, 2)]
+    assert split([5000], 8) == [slice(0, 1)]
+
+
+class FakeBlas:
+    threads = 2
+
+    def __init__(self) -> None:
+        self.set: list[int] = []
+
+    def set_threads(self, count: int) -> None:
+        self.set.append(count)
+
+    one_thread_each = lanes._Blas.one_thread_each
+
+
+@pytest.fixture
+def blas(monkeypatch: pytest.MonkeyPatch) -> FakeBlas:
+    fake = FakeBlas()
+    monkeypatch.setattr(lanes, "_blas", lambda: fake)
+    return fake
+
+
+@pytest.mark.skipif(device.current().fuses, reason="a GPU computes a pass as one")
+def test_answers_stand_in_the_order_of_the_inputs(blas: FakeBlas) -> None:
+    inputs = [prepared(40, 1000 * at) for at in range(16)]
+    passes: list[int] = []
+
+    def compute(some: Sequence[Prepared]) -> mx.array:
+        passes.append(len(some))
+        return mx.array([each.token_ids for each in some]).sum(axis=1) * mx.ones((3, 1))[0]
+
+    together = side_by_side(compute, inputs)
+    assert passes == [8, 8]
+    assert np.array_equal(np.array(together), [sum(each.token_ids) for each in inputs])
+    assert blas.set == [1, 2]
+
+
+@pytest.mark.skipif(device.current().fuses, reason="a GPU computes a pass as one")
+def test_a_pass_that_fails_leaves_the_threads_as_they_were(blas: FakeBlas) -> None:
+    def compute(some: Sequence[Prepared]) -> mx.array:
+        return mx.ones((2, 3)) @ mx.ones((2, 3))
+
+    with pytest.raises(ValueError, match="matmul"):
+        side_by_side(compute, [prepared(200, 0), prepared(200, 0)])
+    assert blas.set in ([], [1, 2])
+
+
+def test_without_openblas_a_pass_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_blas", lambda: None)
+    whole = [prepared(200, 0), prepared(200, 0)]
+    assert side_by_side(lambda some: mx.array([len(some)]), whole).tolist() == [2]
