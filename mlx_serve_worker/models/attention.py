@@ -4,7 +4,6 @@ Invariants: inputs are padded on the right; masks are boolean, true where a toke
 row of a mask is without a true value, so that no kernel has to define what it gives for none.
 """
 
-import functools
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -13,6 +12,10 @@ import mlx.nn as nn
 from mlx_serve_worker import device
 from mlx_serve_worker.models.polynomial_attention import attention_by_polynomials
 from mlx_serve_worker.models.rotary import Rotation, rotate
+
+
+_FEW_SCORES = 8192
+"""For fewer, MLX's own attention takes less than the operations that replace its ``exp``."""
 
 
 def by_head(x: mx.array, heads: int) -> mx.array:
@@ -25,16 +28,16 @@ def attend(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None
 ) -> mx.array:
     """Attention by head, its results side by side again: (texts, tokens, heads * size)."""
-    is_half = queries.dtype != mx.float32
-    kernel = mx.fast.scaled_dot_product_attention if is_half else _kernel()
+    kernel = _kernel(queries, keys)
     mixed = kernel(queries, keys, values, scale=scale, mask=mask)
     batch, _, length, _ = mixed.shape
     return mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
 
 
-@functools.cache
-def _kernel() -> Callable[..., mx.array]:
-    if device.current().fuses:
+def _kernel(queries: mx.array, keys: mx.array) -> Callable[..., mx.array]:
+    texts, heads, length, _ = queries.shape
+    is_little = texts * heads * length * keys.shape[2] < _FEW_SCORES
+    if device.current().fuses or is_little or queries.dtype != mx.float32:
         return mx.fast.scaled_dot_product_attention
     return attention_by_polynomials
 

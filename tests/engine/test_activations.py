@@ -41,6 +41,12 @@ def test_silu_by_polynomials_is_exact() -> None:
     np.testing.assert_allclose(ours, exact, rtol=6e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("count", [1, 4095, 4096])
+def test_silu_is_the_same_for_few_and_for_many(count: int) -> None:
+    x = mx.linspace(-9, 9, count)
+    assert mx.allclose(activations.silu(x), x * mx.sigmoid(x), rtol=0, atol=2e-6)
+
+
 def test_silu_tells_what_is_not_a_number() -> None:
     ours = activations._silu_by_polynomials(mx.array([math.nan, math.inf, 1.0]))
     assert mx.isnan(ours).tolist() == [True, False, False]
