@@ -13,7 +13,6 @@ from mlx_serve_worker import device
 from mlx_serve_worker.models.polynomial_attention import attention_by_polynomials
 from mlx_serve_worker.models.rotary import Rotation, rotate
 
-
 _FEW_SCORES = 8192
 """For fewer, MLX's own attention takes less than the operations that replace its ``exp``."""
 
