@@ -31,6 +31,7 @@ _OTHER_VARIABLES = frozenset(
     {
         "MLX_SERVE_HOME",
         "MLX_SERVE_INSTANCE",
+        "MLX_SERVE_OPENBLAS_CORETYPE",
         "MLX_SERVE_FAULT",
         "MLX_SERVE_TEST_BACKENDS",
     }

@@ -43,6 +43,6 @@ def judge_blas(found: DeviceReport | NoDevice, platform: str) -> Verdict:
     if speed < SLOW_GFLOPS:
         return warn(
             f"{found.blas}, but only at {told}",
-            "see that OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS fit this processor",
+            "see that MLX_SERVE_OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS fit this processor",
         )
     return ok(f"{found.blas} at {told}")
