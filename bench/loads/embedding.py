@@ -1,10 +1,10 @@
 """Vectors: for one person, for many, for an index."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench import texts
 from bench.in_process import EmbedTask, InProcess
@@ -147,23 +147,29 @@ def loads(sizes: Sizes) -> list[Load]:
 
 async def _tokens(seat: Seat) -> tuple[float, float] | None:
     """Those read and those that were padding; None for a server without these metrics."""
-    kinds = [rf'tokens_total{{kind="{kind}",model="embedder"}}' for kind in ("input", "padding")]
-    return await _metrics(seat, *kinds)
+    return await _metrics(
+        seat,
+        *(
+            ("mlx_serve_tokens_total", {"model": "embedder", "kind": kind})
+            for kind in ("input", "padding")
+        ),
+    )
 
 
 async def _batches(seat: Seat) -> tuple[float, float] | None:
     """Inputs and micro-batches so far."""
-    names = [rf'batch_size_{part}{{endpoint="{PATH}"}}' for part in ("sum", "count")]
-    return await _metrics(seat, *names)
+    names = (f"mlx_serve_batch_size_{part}" for part in ("sum", "count"))
+    return await _metrics(seat, *((name, {"endpoint": PATH}) for name in names))
 
 
-async def _metrics(seat: Seat, first: str, second: str) -> tuple[float, float] | None:
+async def _metrics(seat: Seat, *wanted: tuple[str, dict[str, str]]) -> tuple[float, float] | None:
     if seat.names.nothing is None:
         return None
     exposed = (await seat.server.client.get("/metrics")).decode()
-
-    def value(name: str) -> float:
-        found = re.search(rf"^mlx_serve_{re.escape(name)} (\S+)$", exposed, re.MULTILINE)
-        return 0.0 if found is None else float(found[1])
-
-    return value(first), value(second)
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(exposed)
+        for sample in family.samples
+    }
+    first, second = (samples.get((name, frozenset(labels.items())), 0.0) for name, labels in wanted)
+    return first, second
