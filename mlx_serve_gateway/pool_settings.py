@@ -12,9 +12,9 @@ from mlx_serve_gateway.preloading import installed_names
 from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.residents import PoolSettings
 
-# The worker sorts a batch by length, so the more of it there is, the less is padded.
+# The worker sorts a batch by length, so the more of it there is, the less is padded: of texts of
+# mixed lengths 2 % in batches of 512, 6 % in batches of 128.
 _FORWARDS_PER_BATCH = 16
-"""Sorted by length among so many, texts of mixed lengths are padded by 2 %, among a quarter by 6 %."""
 _SHARE_OF_MEMORY = 0.75
 
 
