@@ -97,7 +97,13 @@ class Bench:
         for _ in range(min(rounds, _COLD_ROUNDS) if self._with_cold else 0):
             for subject in self._servers:
                 if subject.names.embedder is not None:
-                    self.results.add(subject.name, await cold.cold_start(subject, self._folder))
+                    await self._cold_start(subject)
+
+    async def _cold_start(self, subject: Subject) -> None:
+        try:
+            self.results.add(subject.name, await cold.cold_start(subject, self._folder))
+        except (RequestFailed, RuntimeError, OSError, EOFError) as error:
+            self.results.failures.append(f"{subject.name}, cold start: {error}")
 
     def _end_when_told(self) -> None:
         """By a signal as well: no server is left behind."""
