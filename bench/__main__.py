@@ -19,7 +19,7 @@ from bench.http_client import RequestFailed
 from bench.in_process import InProcess
 from bench.loads import all_loads
 from bench.loads.gateway import Nothing
-from bench.loads.load import QUICK, Load, Seat, Sizes
+from bench.loads.load import QUICK, Load, Row, Seat, Sizes
 from bench.report import LIMIT, Results, machine
 from bench.subjects import Subject
 
@@ -37,11 +37,16 @@ _COLD_ROUNDS = 3
     help="sentence-transformers, infinity, mlx_vlm.server or mlx_lm.server, and the virtual"
     " environment that has it; repeatable.",
 )
-@click.option("--only", default="", metavar="WORDS", help="Only loads whose name has these words.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="WORDS",
+    help="Only loads whose name has these words; repeatable.",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
 @click.option("--quick", is_flag=True, help="Only see that everything runs, without any model.")
 def main(
-    rounds: int, given: tuple[str, ...], only: str, json_file: Path | None, quick: bool
+    rounds: int, given: tuple[str, ...], only: tuple[str, ...], json_file: Path | None, quick: bool
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="ms-", dir="/tmp") as folder:
         made = models.fake(Path(folder)) if quick else models.real(_MADE)
@@ -68,15 +73,19 @@ class Bench:
         loads: Sequence[Load],
         peers: Sequence[Subject],
         folder: Path,
-        only: str,
+        only: Sequence[str],
     ) -> None:
         self._made = made
         self._folder = folder
-        self._loads = [each for each in loads if any(only in row.load for row in each.rows)]
-        self._with_cold = any(only in row.load for row in cold.ROWS)
+
+        def is_wanted(row: Row) -> bool:
+            return not only or any(words in row.load for words in only)
+
+        self._loads = [each for each in loads if any(map(is_wanted, each.rows))]
+        self._with_cold = any(map(is_wanted, cold.ROWS))
         self._servers = [subjects.ours(made, folder / "home"), *peers]
         if not self._loads and not self._with_cold:
-            raise SystemExit(f"bench: no load has the words {only!r}")
+            raise SystemExit(f"bench: no load has the words {', '.join(only)}")
         rows = [row for load in self._loads for row in load.rows]
         self.results = Results([*rows, *(cold.ROWS if self._with_cold else ())])
         self.columns = [subject.name for subject in self._servers] + [subjects.ECHO, LIMIT]
