@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 EXIT_OK = 0
 
 _GRACE_S = 2.0
-_COLLECT_AFTER = 20_000, 20, 20
+_COLLECT_AFTER = 5_000, 20, 20
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

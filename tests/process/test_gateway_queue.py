@@ -37,27 +37,27 @@ def held(gateway: Gateway) -> Iterator["Future[Answer]"]:
 def test_a_full_queue_refuses_at_once(short_dir: Path, store: ModelStore) -> None:
     store.add("m")
     config = Config(
-        limits=LimitsConfig(max_queue_items=10, max_inputs=10), batch=BatchConfig(max_batch_size=1)
+        limits=LimitsConfig(max_queue_items=10, max_inputs=40), batch=BatchConfig(max_batch_size=1)
     )
     with Gateway(short_dir, store, config) as gateway, ThreadPoolExecutor(3) as threads:
         gateway.assert_serves("m")
         with held(gateway) as answer:
-            # Two batches ahead take eight of these, the queue keeps two.
-            ten = [f"text {number}" for number in range(10)]
-            accepted = threads.submit(gateway.embed, "m", ten)
-            until(lambda: gateway.waiting() == 11)
+            # Two batches ahead take 32 of these, the queue keeps two.
+            many = [f"text {number}" for number in range(34)]
+            accepted = threads.submit(gateway.embed, "m", many)
+            until(lambda: gateway.waiting() == 35)
             refused = gateway.embed("m", ["a"] * 9)
             assert (refused.status, refused.code) == (429, "queue_full")
             assert refused.json["error"]["type"] == "rate_limit_error"
             assert int(refused.headers["retry-after"]) >= 1
             assert refused.took_s < 0.5
             fits = threads.submit(gateway.embed, "m", "one more")
-            until(lambda: gateway.waiting() == 12)
+            until(lambda: gateway.waiting() == 36)
 
         assert answer.result().vectors() == [vector("first")]
-        assert accepted.result().vectors() == [vector(text) for text in ten]
+        assert accepted.result().vectors() == [vector(text) for text in many]
         assert fits.result().vectors() == [vector("one more")]
-        assert gateway.embed("m", ten).status == 200
+        assert gateway.embed("m", many).status == 200
 
 
 def test_who_leaves_the_queue_is_not_computed(short_dir: Path, store: ModelStore) -> None:

@@ -130,16 +130,16 @@ def test_metrics_agree_with_what_was_asked(gateway: Gateway) -> None:
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = answer.body.decode().splitlines()
     for line in (
-        'mlx_serve_requests_total{endpoint="/v1/embeddings",status="200"} 5.0',
-        'mlx_serve_requests_total{endpoint="/v1/embeddings",status="404"} 1.0',
-        'mlx_serve_requests_total{endpoint="other",status="404"} 1.0',
-        'mlx_serve_requests_total{endpoint="/v1/models/{}",status="200"} 1.0',
-        'mlx_serve_models_loaded{type="embedding"} 1.0',
-        'mlx_serve_cache_misses_total{type="embedding"} 1.0',
-        'mlx_serve_cache_hits_total{type="embedding"} 4.0',
-        'mlx_serve_batch_size_count{endpoint="/v1/embeddings"} 5.0',
-        'mlx_serve_model_load_seconds_count{model="a"} 1.0',
-        'mlx_serve_in_flight{model="a"} 0.0',
-        'mlx_serve_queue_depth{model="a"} 0.0',
+        'mlx_serve_requests_total{endpoint="/v1/embeddings",status="200"} 5',
+        'mlx_serve_requests_total{endpoint="/v1/embeddings",status="404"} 1',
+        'mlx_serve_requests_total{endpoint="other",status="404"} 1',
+        'mlx_serve_requests_total{endpoint="/v1/models/{}",status="200"} 1',
+        'mlx_serve_models_loaded{type="embedding"} 1',
+        'mlx_serve_cache_misses_total{type="embedding"} 1',
+        'mlx_serve_cache_hits_total{type="embedding"} 4',
+        'mlx_serve_batch_size_count{endpoint="/v1/embeddings"} 5',
+        'mlx_serve_model_load_seconds_count{model="a"} 1',
+        'mlx_serve_in_flight{model="a"} 0',
+        'mlx_serve_queue_depth{model="a"} 0',
     ):
         assert line in lines, line
