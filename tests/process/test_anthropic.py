@@ -74,7 +74,10 @@ def test_who_leaves_stops_the_answer(gateway: Gateway) -> None:
     url = f"http://127.0.0.1:{gateway.port}/v1/messages"
     asked = body("__words:100000__", stream=True)
     with httpx.stream("POST", url, json=asked, timeout=LIMIT_S) as response:
-        next(response.iter_lines())
+        lines = (
+            response.iter_lines()
+        )  # without a name it would end here, and the connection with it
+        next(lines)
         assert gateway.waiting() == 1
 
     until(lambda: gateway.waiting() == 0)

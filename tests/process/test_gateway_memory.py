@@ -131,7 +131,7 @@ def test_requests_about_as_far_apart_as_a_model_lives(short_dir: Path, store: Mo
         assert 2 <= loads <= 13
         assert gateway.log().count("idle for longer") >= 1
         until(lambda: not gateway.processes(), what="the end of the idle worker")
-        assert gateway.detail()["workers"] == []
+        until(lambda: gateway.detail()["workers"] == [])
 
 
 def test_a_model_over_the_budget_is_refused_and_evicts_nobody(
