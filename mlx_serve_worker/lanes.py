@@ -32,7 +32,7 @@ def side_by_side(
     if blas is None or len(parts) == 1:
         return compute(inputs)
     results = []
-    for stream, part in zip(_streams(len(parts)), parts, strict=True):
+    for stream, part in zip(_streams(blas.threads), parts, strict=False):
         with mx.stream(stream):
             results.append(compute(inputs[part]))
     with blas.one_thread_each():
@@ -56,6 +56,7 @@ def _nearest(ascending: Sequence[int], wanted: float) -> int:
 
 @functools.cache
 def _streams(count: int) -> list[Any]:
+    """The same ones for every pass, however many parts it has: each is a thread that stays."""
     return [mx.new_stream(mx.cpu) for _ in range(count)]
 
 
