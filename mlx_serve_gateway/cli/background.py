@@ -1,7 +1,7 @@
 """Starting the server detached: spawn it, wait until it serves or says why not, and leave.
 
 Invariants: the server outlives the terminal (own session, no stdin, output in its log); this
-process ends with the server's own verdict, and a start that was given up leaves no server behind.
+process ends with the server's own verdict, and only a start that succeeded leaves a process behind.
 """
 
 import os
@@ -51,6 +51,8 @@ def start(config: Config, home: Path, arguments: Sequence[str], tell: Tell) -> i
                     log, log_began = Path(said.log), 0
                 tell(said)
                 if said.is_final:
+                    if said.kind != "ready":
+                        _see_off(child)
                     return said.code
         except TimeoutError:
             _end(child)
@@ -74,6 +76,10 @@ def _open(log: Path) -> int:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     child.terminate()
+    _see_off(child)
+
+
+def _see_off(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(_END_S)
     except subprocess.TimeoutExpired:

@@ -230,7 +230,10 @@ class Gateway:
 
 def is_alive(process: psutil.Process) -> bool:
     # Nobody may be there to reap an orphan: what only waits for that is gone as well.
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two questions
+        return False
 
 
 def _is_shell(process: psutil.Process) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from mlx_serve_gateway.pidfile import PidFile
 from tests.process.cli.conftest import CommandLine, Running, get
+from tests.process.gateways import is_alive
 from tests.waiting import until
 
 pytestmark = pytest.mark.process
@@ -73,10 +74,11 @@ def stand_in(cli: CommandLine, free_port: int) -> Iterator[Callable[[str], Stand
 def test_it_returns_when_the_process_is_gone(cli: CommandLine) -> None:
     port = cli.start()
     pid = cli.pid(port)
+    server = psutil.Process(pid)
     stopped = cli.run("stop", "--port", str(port))
     assert stopped.returncode == 0
     assert stopped.stdout == f"stopped the server on port {port} (pid {pid})\n"
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not is_alive(server)
     assert not (cli.home / f"mlx-serve-{port}.pid").exists()
 
 
@@ -148,9 +150,7 @@ def test_a_server_that_hangs(cli: CommandLine) -> None:
     assert forced.returncode == 0, forced
     # The two seconds are spent asking who answers on the port.
     assert monotonic() - began < 5
-    assert not [
-        each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE
-    ]
+    assert not any(map(is_alive, family))
 
 
 def test_all_of_them(cli: CommandLine, free_port: int) -> None:
