@@ -4,7 +4,8 @@ Only products of matrices use more than one thread there; softmax, norms and act
 the time and use one. So each core computes a part of the inputs, products included.
 
 Invariants: the answers stand in the order of the inputs; a pass that is too small to be worth it,
-or whose BLAS cannot be told how many threads it may use, is computed as one.
+or whose BLAS cannot be told how many threads it may use, is computed as one; the BLAS has as many
+threads afterwards as before.
 """
 
 import ctypes
@@ -19,8 +20,11 @@ import mlx.core as mx
 from mlx_serve_worker import device
 from mlx_serve_worker.backend import Prepared
 
-_LEAST_TOKENS = 160
+_LEAST_TOKENS = 100
 """Of a part: below, what each pass costs besides its tokens eats up what is gained."""
+_FEW_TOKENS = 16
+"""Of a pass: threads that share products of so few rows wait for each other longer than they take,
+and what they burn meanwhile is missed by whoever answers and asks."""
 
 
 def side_by_side(
@@ -28,8 +32,16 @@ def side_by_side(
 ) -> mx.array:
     """``compute(inputs)``, which gives a row for each input."""
     blas = None if device.current().fuses else _blas()
-    parts = split([each.length for each in inputs], 1 if blas is None else blas.threads)
-    if blas is None or len(parts) == 1:
+    if blas is None:
+        return compute(inputs)
+    lengths = [each.length for each in inputs]
+    if sum(lengths) < _FEW_TOKENS:
+        with blas.one_thread_each():
+            result = compute(inputs)
+            mx.eval(result)
+            return result
+    parts = split(lengths, blas.threads)
+    if len(parts) == 1:
         return compute(inputs)
     results = []
     for stream, part in zip(_streams(blas.threads), parts, strict=False):

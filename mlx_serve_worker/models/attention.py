@@ -12,6 +12,7 @@ import mlx.nn as nn
 from mlx_serve_worker import device
 from mlx_serve_worker.models.polynomial_attention import attention_by_polynomials
 from mlx_serve_worker.models.rotary import Rotation, rotate
+from mlx_serve_worker.models.token_rows import TokenRows
 
 _FEW_SCORES = 8192
 """For fewer, MLX's own attention takes less than the operations that replace its ``exp``."""
@@ -51,12 +52,13 @@ class RotaryAttention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width, bias=bias)
         self.output = nn.Linear(width, width, bias=bias)
 
-    def __call__(self, x: mx.array, rotation: Rotation, mask: mx.array | None) -> mx.array:
-        queries, keys, values = (
-            by_head(part, self.heads) for part in mx.split(self.query_key_value(x), 3, axis=-1)
-        )
+    def __call__(
+        self, x: mx.array, rotation: Rotation, mask: mx.array | None, rows: TokenRows
+    ) -> mx.array:
+        of_all = rows.unpack(self.query_key_value(x))
+        queries, keys, values = (by_head(part, self.heads) for part in mx.split(of_all, 3, axis=-1))
         queries, keys = rotate(queries, rotation), rotate(keys, rotation)
-        return self.output(attend(queries, keys, values, self.scale, mask))
+        return self.output(rows.pack(attend(queries, keys, values, self.scale, mask)))
 
 
 def everywhere(real: mx.array | None) -> mx.array | None:

@@ -12,7 +12,8 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.models.activations import activation
-from mlx_serve_worker.models.attention import attend, by_head
+from mlx_serve_worker.models.attention import attend, by_head, everywhere
+from mlx_serve_worker.models.token_rows import TokenRows, token_rows
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 _Rows = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
@@ -61,11 +62,12 @@ class Attention(nn.Module):
         self.value = nn.Linear(size, size)
         self.output = nn.Linear(size, size)
 
-    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
+    def __call__(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
         queries, keys, values = (
-            by_head(project(x), self.heads) for project in (self.query, self.key, self.value)
+            by_head(rows.unpack(project(x)), self.heads)
+            for project in (self.query, self.key, self.value)
         )
-        return self.output(attend(queries, keys, values, self.scale, mask))
+        return self.output(rows.pack(attend(queries, keys, values, self.scale, mask)))
 
 
 class Layer(nn.Module):
@@ -78,8 +80,8 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.activation = activation(config.hidden_act)
 
-    def __call__(self, x: mx.array, mask: mx.array | None) -> mx.array:
-        x = self.attention_norm(self.attention(x, mask) + x)
+    def __call__(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
+        x = self.attention_norm(self.attention(x, mask, rows) + x)
         return cast(mx.array, self.output_norm(self.contract(self.activation(self.expand(x))) + x))
 
 
@@ -97,11 +99,11 @@ class BertEncoder(nn.Module):
         self, token_ids: mx.array, mask: mx.array | None, type_ids: mx.array | None = None
     ) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        attended = None if mask is None else mask[:, None, None, :]
-        x = self.embeddings(token_ids, type_ids)
+        rows, seen = token_rows(mask), everywhere(mask)
+        x = rows.pack(self.embeddings(token_ids, type_ids))
         for layer in self.layers:
-            x = layer(x, attended)
-        return x
+            x = layer(x, seen, rows)
+        return rows.unpack(x)
 
 
 # In this order: a later pattern relies on what an earlier one has left.

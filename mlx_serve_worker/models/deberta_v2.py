@@ -24,6 +24,7 @@ from mlx_serve_worker.models.configuration import (
     unfit,
 )
 from mlx_serve_worker.models.deberta_places import Distances, Places
+from mlx_serve_worker.models.token_rows import TokenRows, token_rows
 
 _Span = Annotated[int, msgspec.Meta(le=2**16)]
 _TO_PLACE, _FROM_PLACE = "c2p", "p2c"
@@ -94,15 +95,22 @@ class Attention(nn.Module):
         self._scale = (width // self.heads * (1 + len(self._ways))) ** -0.5
 
     def __call__(
-        self, x: mx.array, places: mx.array, between: mx.array, mask: mx.array | None
+        self,
+        x: mx.array,
+        places: mx.array,
+        between: mx.array,
+        mask: mx.array | None,
+        rows: TokenRows,
     ) -> mx.array:
-        queries, keys = by_head(self.query(x), self.heads), by_head(self.key(x), self.heads)
+        queries, keys, values = (
+            by_head(rows.unpack(project(x)), self.heads)
+            for project in (self.query, self.key, self.value)
+        )
         bias = mask
         if self._ways:
             bias = self._by_place(queries, keys, places[None], between) * self._scale
             bias = bias if mask is None else mx.where(mask, bias, -mx.inf)
-        values = by_head(self.value(x), self.heads)
-        return self.output(attend(queries, keys, values, self._scale, bias))
+        return self.output(rows.pack(attend(queries, keys, values, self._scale, bias)))
 
     def _by_place(
         self, queries: mx.array, keys: mx.array, places: mx.array, between: mx.array
@@ -133,9 +141,14 @@ class Layer(nn.Module):
         self.activation = activation(config.hidden_act)
 
     def __call__(
-        self, x: mx.array, places: mx.array, between: mx.array, mask: mx.array | None
+        self,
+        x: mx.array,
+        places: mx.array,
+        between: mx.array,
+        mask: mx.array | None,
+        rows: TokenRows,
     ) -> mx.array:
-        x = self.attention_norm(self.attention(x, places, between, mask) + x)
+        x = self.attention_norm(self.attention(x, places, between, mask, rows) + x)
         return self.output_norm(self.contract(self.activation(self.expand(x))) + x)
 
 
@@ -179,14 +192,14 @@ class DebertaEncoder(nn.Module):
         self, token_ids: mx.array, mask: mx.array | None, type_ids: mx.array | None = None
     ) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        seen = everywhere(mask)
-        x = self.embeddings(token_ids, type_ids)
+        rows, seen = token_rows(mask), everywhere(mask)
+        x = rows.pack(self.embeddings(token_ids, type_ids))
         vectors = between = x
         if "places" in self:
             vectors, between = self.places.vectors(), self.places.between(token_ids.shape[1])
         for layer in self.layers:
-            x = layer(x, vectors, between, seen)
-        return x
+            x = layer(x, vectors, between, seen, rows)
+        return rows.unpack(x)
 
 
 _RENAMED = (

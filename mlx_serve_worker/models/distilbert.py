@@ -12,6 +12,7 @@ import msgspec
 from mlx_serve_worker.models.attention import everywhere
 from mlx_serve_worker.models.bert import BertConfig, Layer
 from mlx_serve_worker.models.configuration import Depth, InnerSize, Rows, Size, head_size, read
+from mlx_serve_worker.models.token_rows import token_rows
 
 _EPSILON = 1e-12
 
@@ -59,11 +60,11 @@ class DistilBertEncoder(nn.Module):
 
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        seen = everywhere(mask)
-        x = self.embeddings(token_ids)
+        rows, seen = token_rows(mask), everywhere(mask)
+        x = rows.pack(self.embeddings(token_ids))
         for layer in self.layers:
-            x = layer(x, seen)
-        return x
+            x = layer(x, seen, rows)
+        return rows.unpack(x)
 
 
 _RENAMED = (

@@ -23,6 +23,7 @@ from mlx_serve_worker.models.configuration import (
     unfit,
 )
 from mlx_serve_worker.models.rotary import Rotary, Rotation, longest_input, rotate
+from mlx_serve_worker.models.token_rows import TokenRows, token_rows
 
 LayerType = Literal["full_attention", "sliding_attention"]
 
@@ -99,11 +100,14 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(size, config.rms_norm_eps)
         self.key_norm = RMSNorm(size, config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, rotation: Rotation, mask: mx.array | None) -> mx.array:
-        queries = rotate(self.query_norm(by_head(self.query(x), self.heads)), rotation)
-        keys = rotate(self.key_norm(by_head(self.key(x), self.groups)), rotation)
-        values = by_head(self.value(x), self.groups)
-        return self.output(attend(queries, keys, values, self.scale, mask))
+    def __call__(
+        self, x: mx.array, rotation: Rotation, mask: mx.array | None, rows: TokenRows
+    ) -> mx.array:
+        queries = self.query_norm(by_head(rows.unpack(self.query(x)), self.heads))
+        keys = self.key_norm(by_head(rows.unpack(self.key(x)), self.groups))
+        values = by_head(rows.unpack(self.value(x)), self.groups)
+        queries, keys = rotate(queries, rotation), rotate(keys, rotation)
+        return self.output(rows.pack(attend(queries, keys, values, self.scale, mask)))
 
 
 class FeedForward(nn.Module):
@@ -132,8 +136,10 @@ class Layer(nn.Module):
         self.before_feed_forward = RMSNorm(width, epsilon)
         self.after_feed_forward = RMSNorm(width, epsilon)
 
-    def __call__(self, x: mx.array, rotation: Rotation, mask: mx.array | None) -> mx.array:
-        attended = self.attention(self.before_attention(x), rotation, mask)
+    def __call__(
+        self, x: mx.array, rotation: Rotation, mask: mx.array | None, rows: TokenRows
+    ) -> mx.array:
+        attended = self.attention(self.before_attention(x), rotation, mask, rows)
         x = x + self.after_attention(attended)
         return x + self.after_feed_forward(self.feed_forward(self.before_feed_forward(x)))
 
@@ -161,15 +167,15 @@ class Gemma3Encoder(nn.Module):
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
         length = token_ids.shape[1]
         rotations = {kind: rotary(length) for kind, rotary in self._rotary.items()}
-        seen = self._seen(length, mask)
-        x = self.word(token_ids)
+        rows, seen = token_rows(mask), self._seen(length, mask)
+        x = rows.pack(self.word(token_ids))
         if x.dtype == mx.float16:
             # Gemma's activations leave the range of this type; every product then is a float32.
             x = x.astype(mx.float32)
         x = x * mx.array(self.dimensions**0.5, dtype=x.dtype)
         for layer, kind in zip(self.layers, self._kinds, strict=True):
-            x = layer(x, rotations[kind], seen[kind])
-        return self.norm(x)
+            x = layer(x, rotations[kind], seen[kind], rows)
+        return rows.unpack(self.norm(x))
 
     def _seen(self, length: int, mask: mx.array | None) -> dict[LayerType, mx.array | None]:
         if self._bidirectional:

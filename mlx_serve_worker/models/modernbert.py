@@ -24,6 +24,7 @@ from mlx_serve_worker.models.configuration import (
     unfit,
 )
 from mlx_serve_worker.models.rotary import Rotary, Rotation, longest_input
+from mlx_serve_worker.models.token_rows import TokenRows, token_rows
 
 LayerType = Literal["full_attention", "sliding_attention"]
 
@@ -93,8 +94,10 @@ class Layer(nn.Module):
         self.feed_forward_norm = _norm(config)
         self.feed_forward = FeedForward(config)
 
-    def __call__(self, x: mx.array, rotation: Rotation, mask: mx.array | None) -> mx.array:
-        x = x + self.attention(self.attention_norm(x), rotation, mask)
+    def __call__(
+        self, x: mx.array, rotation: Rotation, mask: mx.array | None, rows: TokenRows
+    ) -> mx.array:
+        x = x + self.attention(self.attention_norm(x), rotation, mask, rows)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -127,10 +130,11 @@ class ModernBertEncoder(nn.Module):
             "full_attention": everywhere(mask),
             "sliding_attention": nearby(length, self._reach, mask),
         }
-        x = self.word_norm(self.word(token_ids))
+        rows = token_rows(mask)
+        x = rows.pack(self.word_norm(self.word(token_ids)))
         for layer, kind in zip(self.layers, self._kinds, strict=True):
-            x = layer(x, rotations[kind], seen[kind])
-        return self.norm(x)
+            x = layer(x, rotations[kind], seen[kind], rows)
+        return rows.unpack(self.norm(x))
 
 
 def _norm(config: ModernBertConfig) -> nn.LayerNorm:

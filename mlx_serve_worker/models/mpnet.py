@@ -13,6 +13,7 @@ from mlx_serve_worker.models.attention import everywhere
 from mlx_serve_worker.models.bert import BertConfig, Layer
 from mlx_serve_worker.models.configuration import Rows, head_size, read, unfit
 from mlx_serve_worker.models.roberta import counted_places
+from mlx_serve_worker.models.token_rows import token_rows
 
 # Fixed in the reference, whatever config.json says.
 _PADDING_ID = 1
@@ -52,11 +53,12 @@ class MPNetEncoder(nn.Module):
 
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        x = self.embeddings(token_ids)
+        rows = token_rows(mask)
+        x = rows.pack(self.embeddings(token_ids))
         bias = self._bias(token_ids.shape[1], everywhere(mask))
         for layer in self.layers:
-            x = layer(x, bias)
-        return x
+            x = layer(x, bias, rows)
+        return rows.unpack(x)
 
     def _bias(self, length: int, seen: mx.array | None) -> mx.array:
         """What is added to the scores by head, query and key."""

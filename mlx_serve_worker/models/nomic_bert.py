@@ -24,6 +24,7 @@ from mlx_serve_worker.models.configuration import (
     unfit,
 )
 from mlx_serve_worker.models.rotary import Rotary, Rotation, longest_input
+from mlx_serve_worker.models.token_rows import TokenRows, token_rows
 
 _THETA = 1000.0
 
@@ -97,8 +98,10 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(config)
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def __call__(self, x: mx.array, rotation: Rotation, mask: mx.array | None) -> mx.array:
-        x = self.attention_norm(self.attention(x, rotation, mask) + x)
+    def __call__(
+        self, x: mx.array, rotation: Rotation, mask: mx.array | None, rows: TokenRows
+    ) -> mx.array:
+        x = self.attention_norm(self.attention(x, rotation, mask, rows) + x)
         return self.output_norm(self.feed_forward(x) + x)
 
 
@@ -128,11 +131,11 @@ class NomicBertEncoder(nn.Module):
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
         types = self.token_type(mx.zeros((1,), mx.int32) if type_ids is None else type_ids)
         rotation = self._rotary(token_ids.shape[1])
-        seen = everywhere(mask)
-        x = self.word_norm(self.word(token_ids) + types)
+        rows, seen = token_rows(mask), everywhere(mask)
+        x = rows.pack(self.word_norm(self.word(token_ids) + types))
         for layer in self.layers:
-            x = layer(x, rotation, seen)
-        return x
+            x = layer(x, rotation, seen, rows)
+        return rows.unpack(x)
 
 
 _RENAMED = (

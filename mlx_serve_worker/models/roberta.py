@@ -13,6 +13,7 @@ from mlx_serve_worker.models import bert
 from mlx_serve_worker.models.attention import everywhere
 from mlx_serve_worker.models.bert import BertConfig, Embeddings, Layer
 from mlx_serve_worker.models.configuration import Rows, head_size, read, unfit
+from mlx_serve_worker.models.token_rows import token_rows
 
 
 class RobertaConfig(BertConfig, frozen=True):
@@ -44,11 +45,11 @@ class RobertaEncoder(nn.Module):
 
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        seen = everywhere(mask)
-        x = self.embeddings(token_ids)
+        rows, seen = token_rows(mask), everywhere(mask)
+        x = rows.pack(self.embeddings(token_ids))
         for layer in self.layers:
-            x = layer(x, seen)
-        return x
+            x = layer(x, seen, rows)
+        return rows.unpack(x)
 
 
 def counted_places(token_ids: mx.array, padding_id: int) -> mx.array:
