@@ -95,7 +95,11 @@ class Backend(LoadedModel, Protocol):
 
     @property
     def batch_tokens(self) -> int:
-        """The padded tokens of one forward pass that suit this device."""
+        """The tokens of one forward pass that suit this device."""
+
+    @property
+    def padding_cost(self) -> float:
+        """What a token of padding costs of a real one."""
 
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
         """Tokenize and cut each input of the part, in order."""

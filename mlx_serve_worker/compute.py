@@ -110,6 +110,7 @@ class Compute:
             [item.prepared.length for item in items],
             max_items=self._max_items,
             max_tokens=self._max_tokens,
+            padding_cost=self._backend.padding_cost,
         )
         return [[items[position] for position in group] for group in groups]
 

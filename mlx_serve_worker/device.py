@@ -20,7 +20,7 @@ _MIB = 1024 * 1024
 class Device(msgspec.Struct, frozen=True):
     name: str
     batch_tokens: int
-    """Most padded tokens of one forward pass: more saves next to nothing and delays whoever comes
+    """Most tokens of one forward pass: more saves next to nothing and delays whoever comes
     meanwhile, less starves a GPU."""
     prefill_tokens: int
     """Tokens of new prompts that are read between two steps of running answers: more delays these,

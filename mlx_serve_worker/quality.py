@@ -42,7 +42,13 @@ def answers(folder: Path, custom_models: Path | None, on_progress: OnProgress) -
     rows: list[Row | None] = [None] * len(inputs)
     done = 0
     lengths = [item.length for item in inputs]
-    for group in plan(lengths, max_items=_BATCH, max_tokens=backend.batch_tokens):
+    groups = plan(
+        lengths,
+        max_items=_BATCH,
+        max_tokens=backend.batch_tokens,
+        padding_cost=backend.padding_cost,
+    )
+    for group in groups:
         on_progress(done, len(inputs))
         for at, row in zip(group, probe.rows([inputs[at] for at in group]), strict=True):
             rows[at] = row

@@ -19,6 +19,7 @@ from mlx_serve_worker.backend import Output, Prepared, Tokens
 from mlx_serve_worker.device import OnDevice
 from mlx_serve_worker.lanes import side_by_side
 from mlx_serve_worker.model_folder import checked_max_tokens, read_checked_manifest, read_config
+from mlx_serve_worker.models.token_rows import padding_cost
 from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.tokenization import TextTokenizer
 from mlx_serve_worker.tokenizer_file import load_tokenizer
@@ -30,6 +31,7 @@ class EncoderBackend(OnDevice):
     _encoder: Encoder
     _pipeline: Pipeline
     _tokenizer: TextTokenizer
+    padding_cost = 1.0
 
     def __init__(self, model_path: Path, custom_models: Path | None = None) -> None:
         self._path = model_path
@@ -46,6 +48,7 @@ class EncoderBackend(OnDevice):
         )
         assembled = assemble(code, read_config(folder), weights.weight_files(folder))
         self._encoder = assembled.encoder
+        self.padding_cost = padding_cost(manifest)
         self._tokenizer = TextTokenizer(
             load_tokenizer(folder, manifest),
             vocab_size=self._encoder.vocab_size,

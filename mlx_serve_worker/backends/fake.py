@@ -54,6 +54,7 @@ class FakeBackend:
     matmul_gflops = None
     computing_workers = None
     batch_tokens = 4096
+    padding_cost = 1.0
 
     def memory_bytes(self) -> int:
         return 0

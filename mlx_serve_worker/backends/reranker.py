@@ -18,6 +18,7 @@ from mlx_serve_worker import device
 from mlx_serve_worker.backend import Output, Prepared, Score, Tokens
 from mlx_serve_worker.device import OnDevice
 from mlx_serve_worker.model_folder import read_checked_manifest
+from mlx_serve_worker.models.token_rows import padding_cost
 from mlx_serve_worker.tokenization import TextTokenizer
 
 
@@ -35,6 +36,7 @@ class RerankerBackend(OnDevice):
     """Owned by the compute thread: MLX arrays belong to the thread that made them."""
 
     _scorer: Scorer
+    padding_cost = 1.0
 
     def __init__(self, model_path: Path) -> None:
         self._path = model_path
@@ -42,6 +44,8 @@ class RerankerBackend(OnDevice):
     def load(self) -> None:
         manifest = read_checked_manifest(self._path)
         device.configure()
+        if isinstance(manifest.head, Classifier):
+            self.padding_cost = padding_cost(manifest)
         self._scorer = _scorer(self._path / manifest.transformer_folder, manifest)
 
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:

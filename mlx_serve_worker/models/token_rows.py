@@ -13,10 +13,19 @@ from typing import Protocol, cast
 
 import mlx.core as mx
 
+from mlx_serve_common.models import Manifest
 from mlx_serve_worker import device
 
 _WORTH_IT = 0.04
 """A smaller share of padding costs less than to take it out and to put it back in each layer."""
+_OF_ATTENTION = 0.25
+"""Padding costs so much of a real token where only attention computes it."""
+
+
+def padding_cost(manifest: Manifest) -> float:
+    """What a token of padding costs such a model of a real one: encoders of ours leave it out."""
+    leaves_it_out = manifest.implementation == "own" and not device.current().fuses
+    return _OF_ATTENTION if leaves_it_out else 1.0
 
 
 class TokenRows(Protocol):

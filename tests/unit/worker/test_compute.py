@@ -33,6 +33,7 @@ class ScriptedBackend:
     matmul_gflops = None
     computing_workers = None
     batch_tokens = 64
+    padding_cost = 1.0
 
     def __init__(self) -> None:
         self.passes: list[list[str]] = []
