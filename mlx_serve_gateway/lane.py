@@ -23,8 +23,10 @@ from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import (
     Batch,
+    BatchBudget,
     Embedded,
     Generated,
+    Note,
     Progress,
     Ready,
     Rejected,
@@ -103,6 +105,7 @@ class Lane:
         self.worker: Worker | None = None
         self.loaded: Ready | None = None
         """What the worker of this stay said when the model was loaded."""
+        self.budget: BatchBudget | None = None
         self.refusal: ServeError | None = None
         """Why it is absent although it was wanted."""
         self.refused_at = 0.0
@@ -295,6 +298,9 @@ class Lane:
             except ServeError as error:
                 call.fail(error)
                 self._abandon(call)
+
+    def on_note(self, note: Note) -> None:
+        self.budget = note
 
     def on_result(self, result: Result) -> None:
         calls = self.batcher.settle(result.ids)

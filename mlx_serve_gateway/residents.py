@@ -16,7 +16,7 @@ import msgspec
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.launch import GenerationLimits
 from mlx_serve_common.models import InstalledModel, ModelKind
-from mlx_serve_common.wire import Progress, Ready, Result
+from mlx_serve_common.wire import Note, Progress, Ready, Result
 from mlx_serve_gateway.alarm import Alarm
 from mlx_serve_gateway.eviction import (
     Evict,
@@ -249,7 +249,7 @@ class Residents:
             limits = self.settings.footprints.generation_limits(lane.model.manifest)
             lane.worker = self._launch(lane.model, _LaneObserver(self, lane), limits)
             report = await lane.worker.run()
-            lane.worker = lane.loaded = None
+            lane.worker = lane.loaded = lane.budget = None
             lane.ready_since = None
             stays = self._stays_after(lane, report)
         if not self.is_stopping:
@@ -351,6 +351,9 @@ class _LaneObserver:
 
     def on_ready(self, ready: Ready) -> None:
         self._residents.on_ready(self._lane, ready)
+
+    def on_note(self, note: Note) -> None:
+        self._lane.on_note(note)
 
     def on_result(self, result: Result) -> None:
         self._residents.on_result(self._lane, result)

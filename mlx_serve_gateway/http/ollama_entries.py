@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.wire import BudgetSource
 from mlx_serve_gateway.http.ollama_facts import (
     ModelDetails,
     capabilities,
@@ -55,6 +56,8 @@ class LoadedModel(msgspec.Struct, kw_only=True):
     in_flight: int
     queued: int
     restarts: int
+    batch_tokens: int | None
+    batch_tokens_source: BudgetSource | None
 
 
 class Shown(msgspec.Struct, kw_only=True):

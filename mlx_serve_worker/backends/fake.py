@@ -55,6 +55,8 @@ class FakeBackend:
     computing_workers = None
     batch_tokens = 4096
     padding_cost = 1.0
+    batch_choices = ()
+    device_identity = "fake"
 
     def memory_bytes(self) -> int:
         return 0
