@@ -23,6 +23,7 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 Encoding = Literal["float", "base64"]
 Truncate = Literal["right", "left", "none"]
 Vocabulary = Literal["model", "cl100k_base"]
+LoadStage = Literal["process", "libraries", "files", "weights"]
 BudgetSource = Literal["configured", "measured", "default"]
 
 
@@ -182,6 +183,14 @@ class Ready(_Message, frozen=True, tag="ready"):
     """How fast the worker multiplies matrices, where it computes on a CPU."""
 
 
+class Loading(_Message, frozen=True, tag="loading"):
+    """How far it is until ``Ready``."""
+
+    stage: LoadStage
+    done: float | None
+    """Share of the weights that are read."""
+
+
 class BatchBudget(_Message, frozen=True, tag="batch_budget"):
     """So many padded tokens are computed in one forward pass from now on."""
 
@@ -277,7 +286,7 @@ class Fatal(_Message, frozen=True, tag="fatal"):
 Result = Embedded | Scored | Tokenized | Detokenized | Rejected
 """Settles all of its ids."""
 Progress = Prefilled | Generated
-Note = BatchBudget
+Note = Loading | BatchBudget
 """What a worker says of itself: it answers nobody."""
 FromWorker = Ready | Note | Result | Progress | Fatal
 

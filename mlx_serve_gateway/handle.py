@@ -31,6 +31,7 @@ from mlx_serve_common.wire import (
     Fatal,
     FromWorker,
     Generated,
+    Loading,
     Prefilled,
     Ready,
     decode_from_worker,
@@ -263,7 +264,7 @@ class WorkerHandle:
                 self._on_fault(Failure.BROKE_PROTOCOL)
             elif not self._ready.done():
                 self._ready.set_result(message)
-        elif isinstance(message, BatchBudget):
+        elif isinstance(message, Loading | BatchBudget):
             self._observer.on_note(message)
         else:
             self._progress.moved(len(settled(message)))

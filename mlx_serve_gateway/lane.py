@@ -26,7 +26,6 @@ from mlx_serve_common.wire import (
     BatchBudget,
     Embedded,
     Generated,
-    Note,
     Progress,
     Ready,
     Rejected,
@@ -38,6 +37,7 @@ from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import WINDOW_S, Breaker
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.eviction import Occupant
+from mlx_serve_gateway.load_progress import LoadProgress
 from mlx_serve_gateway.meter import Meter
 from mlx_serve_gateway.quarantine import Quarantine
 from mlx_serve_gateway.refusals import (
@@ -105,6 +105,8 @@ class Lane:
         self.worker: Worker | None = None
         self.loaded: Ready | None = None
         """What the worker of this stay said when the model was loaded."""
+        self.load: LoadProgress | None = None
+        """While there is a worker that is not ready."""
         self.budget: BatchBudget | None = None
         self.refusal: ServeError | None = None
         """Why it is absent although it was wanted."""
@@ -298,9 +300,6 @@ class Lane:
             except ServeError as error:
                 call.fail(error)
                 self._abandon(call)
-
-    def on_note(self, note: Note) -> None:
-        self.budget = note
 
     def on_result(self, result: Result) -> None:
         calls = self.batcher.settle(result.ids)

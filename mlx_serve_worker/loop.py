@@ -33,6 +33,7 @@ from mlx_serve_common.wire import (
     encode,
     settled,
 )
+from mlx_serve_worker import load_progress
 from mlx_serve_worker.backend import Backend, Generator
 from mlx_serve_worker.calibration import budget_for
 from mlx_serve_worker.compute import Compute
@@ -114,8 +115,11 @@ class Loop:
 
     def _load_and_compute(self) -> int:
         started = time.perf_counter()
-        backend = self._make_backend()
-        backend.load()
+        with load_progress.listening(self._post):
+            load_progress.tell("libraries")
+            backend = self._make_backend()
+            load_progress.tell("files")
+            backend.load()
         self._post(
             Ready(
                 protocol=PROTOCOL,

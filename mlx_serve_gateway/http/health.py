@@ -18,6 +18,7 @@ from mlx_serve_common import VERSION
 from mlx_serve_common.wire import BudgetSource
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.lane_status import LaneStatus
+from mlx_serve_gateway.load_progress import LoadState
 from mlx_serve_gateway.resident import resident_bytes
 from mlx_serve_gateway.services import Services
 from mlx_serve_gateway.spare import SpareStatus
@@ -53,6 +54,8 @@ class WorkerHealth(msgspec.Struct, kw_only=True):
     batch_tokens: int | None
     """Most of one forward pass, padding included."""
     batch_tokens_source: BudgetSource | None
+    load: LoadState | None
+    """Of one that is not ready yet."""
     error: str | None
 
 
@@ -164,5 +167,6 @@ def _worker(lane: LaneStatus) -> WorkerHealth:
         memory_bytes=None if lane.pid is None else resident_bytes(lane.pid),
         batch_tokens=None if lane.budget is None else lane.budget.tokens,
         batch_tokens_source=None if lane.budget is None else lane.budget.source,
+        load=lane.load,
         error=lane.error,
     )

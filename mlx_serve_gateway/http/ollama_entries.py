@@ -19,6 +19,7 @@ from mlx_serve_gateway.http.ollama_facts import (
     parameters,
     template,
 )
+from mlx_serve_gateway.load_progress import LoadState
 
 
 class Tag(msgspec.Struct, kw_only=True):
@@ -58,6 +59,7 @@ class LoadedModel(msgspec.Struct, kw_only=True):
     restarts: int
     batch_tokens: int | None
     batch_tokens_source: BudgetSource | None
+    load: LoadState | None
 
 
 class Shown(msgspec.Struct, kw_only=True):

@@ -100,4 +100,5 @@ def _loaded(lane: LaneStatus, now: datetime) -> LoadedModel:
         restarts=lane.restarts,
         batch_tokens=None if lane.budget is None else lane.budget.tokens,
         batch_tokens_source=None if lane.budget is None else lane.budget.source,
+        load=lane.load,
     )

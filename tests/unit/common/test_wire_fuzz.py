@@ -23,6 +23,7 @@ from mlx_serve_common.wire import (
     Fatal,
     Generate,
     Generated,
+    Loading,
     Note,
     Piece,
     Prefilled,
@@ -56,6 +57,7 @@ TO_WORKER = [
 ]
 FROM_WORKER = [
     Ready(1, 2, "cpu", 0.5, 100),
+    Loading("weights", 0.5),
     BatchBudget(512, "measured"),
     Embedded([1, 2], [b"[1]", b"[2]"], [3, 4], [2], 0.1),
     Scored([1], [0.5], [0.1], [3], [], 0.1),
