@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from bench import cold, models, subjects
+from bench import cold, models, subjects, switching
 from bench.http_client import RequestFailed
 from bench.in_process import InProcess
 from bench.loads import all_loads
@@ -54,7 +54,7 @@ def main(
         for line in absent:
             _say(f"left out: {line}")
         sizes = QUICK if quick else Sizes()
-        bench = Bench(made, all_loads(sizes, made.ends), peers, Path(folder), only)
+        bench = Bench(made, sizes, peers, Path(folder), only)
         uvloop.run(bench.run(1 if quick else rounds, with_limits=not quick))
     for name, fact in machine().items():
         _say(f"{name}: {fact}")
@@ -70,24 +70,29 @@ class Bench:
     def __init__(
         self,
         made: models.Models,
-        loads: Sequence[Load],
+        sizes: Sizes,
         peers: Sequence[Subject],
         folder: Path,
         only: Sequence[str],
     ) -> None:
         self._made = made
         self._folder = folder
+        self._switches = sizes.switches
 
         def is_wanted(row: Row) -> bool:
             return not only or any(words in row.load for words in only)
 
+        loads = all_loads(sizes, made.ends)
         self._loads = [each for each in loads if any(map(is_wanted, each.rows))]
         self._with_cold = any(map(is_wanted, cold.ROWS))
+        self._with_switching = any(map(is_wanted, switching.ROWS))
         self._servers = [subjects.ours(made, folder / "home"), *peers]
-        if not self._loads and not self._with_cold:
+        if not (self._loads or self._with_cold or self._with_switching):
             raise SystemExit(f"bench: no load has the words {', '.join(only)}")
         rows = [row for load in self._loads for row in load.rows]
-        self.results = Results([*rows, *(cold.ROWS if self._with_cold else ())])
+        rows += cold.ROWS if self._with_cold else ()
+        rows += switching.ROWS if self._with_switching else ()
+        self.results = Results(rows)
         self.columns = [subject.name for subject in self._servers] + [subjects.ECHO, LIMIT]
 
     async def run(self, rounds: int, *, with_limits: bool) -> None:
@@ -107,12 +112,24 @@ class Bench:
             for subject in self._servers:
                 if subject.names.embedder is not None:
                     await self._cold_start(subject)
+        for _ in range(rounds if self._with_switching else 0):
+            await self._switch()
 
     async def _cold_start(self, subject: Subject) -> None:
         try:
             self.results.add(subject.name, await cold.cold_start(subject, self._folder))
         except (RequestFailed, RuntimeError, OSError, EOFError) as error:
             self.results.failures.append(f"{subject.name}, cold start: {error}")
+
+    async def _switch(self) -> None:
+        _say(switching.MEDIAN.load)
+        ours = self._servers[0]
+        try:
+            self.results.add(
+                ours.name, await switching.switching(ours, self._folder, self._switches)
+            )
+        except (RequestFailed, RuntimeError, OSError, EOFError) as error:
+            self.results.failures.append(f"{ours.name}, {switching.MEDIAN.load}: {error}")
 
     def _end_when_told(self) -> None:
         """By a signal as well: no server is left behind."""

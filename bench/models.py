@@ -30,6 +30,8 @@ _FIFTY_MILLION: dict[str, Any] = {
     "intermediate_size": 1536,
 }
 _ARCHITECTURE = "qwen2"
+SECOND = "embedder-2"
+"""The embedding model once more."""
 NOTHING = "nothing"
 """The name of a model that computes next to nothing."""
 
@@ -55,6 +57,8 @@ def real(folder: Path) -> Models:
         for kind in ("embedder", "reranker", "chat"):
             _install(models.store, kind, getattr(models, kind))
         ModelStore(models.store).add(NOTHING)
+    if not (models.store / SECOND).exists():
+        _install(models.store, SECOND, models.embedder)
     return models
 
 
@@ -62,6 +66,7 @@ def fake(folder: Path) -> Models:
     """Of the ``fake`` backend: for seeing that everything runs."""
     store = ModelStore(folder / "models")
     store.add("embedder")
+    store.add(SECOND)
     store.add("reranker", ModelKind.RERANKER)
     store.add("chat", ModelKind.CHAT)
     store.add(NOTHING)

@@ -62,6 +62,8 @@ def ours(models: Models, home: Path) -> Subject:
         "--host", "127.0.0.1", "--port", "PORT", "--models-dir", str(models.store),
     )  # fmt: skip
     own = {"MLX_SERVE_HOME": str(home), "MLX_SERVE_TEST_BACKENDS": "1"}
+    # Its passes would be measured with those of whoever is being measured.
+    own["MLX_SERVE_BATCH_CALIBRATE"] = "false"
     names = Names("embedder", "reranker", "chat", NOTHING)
     return Subject(OURS, names, command, "/health", _environment() | own)
 

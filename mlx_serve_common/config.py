@@ -117,6 +117,13 @@ class BatchConfig(Section, frozen=True):
         Count | Literal["auto"],
         Meta(description="Most tokens, padding included, in one forward pass: auto or a number"),
     ] = "auto"
+    calibrate: Annotated[
+        bool,
+        Meta(
+            description="Where max_batch_tokens is auto, measure once in idle time what suits the"
+            " model on this device"
+        ),
+    ] = True
     computing_workers: Annotated[
         Count | Literal["auto"],
         Meta(

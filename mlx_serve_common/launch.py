@@ -40,6 +40,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_items: int
     max_batch_tokens: int | None = None
     """Padded tokens of one forward pass; None lets the backend choose for its device."""
+    calibrate: bool = False
+    """Measure which budget suits, where none is given."""
     custom_models: str | None = None
     """The folder of the person's own architectures."""
     generation: GenerationLimits | None = None

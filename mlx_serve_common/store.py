@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mlx_serve_common.durable import exchange, sync, sync_tree
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.measured_budgets import forget_budget
 from mlx_serve_common.models import (
     MANIFEST_FILE,
     InstalledModel,
@@ -109,6 +110,7 @@ class Store:
         withdrawn = parent / f"{secrets.token_hex(8)}.old"
         (self.models_dir / name).rename(withdrawn)
         sync(self.models_dir)
+        forget_budget(self.models_dir, name)
         self.write_index()
         return withdrawn
 

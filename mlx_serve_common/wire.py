@@ -23,6 +23,8 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 Encoding = Literal["float", "base64"]
 Truncate = Literal["right", "left", "none"]
 Vocabulary = Literal["model", "cl100k_base"]
+LoadStage = Literal["process", "libraries", "files", "weights"]
+BudgetSource = Literal["configured", "measured", "default"]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -181,6 +183,21 @@ class Ready(_Message, frozen=True, tag="ready"):
     """How fast the worker multiplies matrices, where it computes on a CPU."""
 
 
+class Loading(_Message, frozen=True, tag="loading"):
+    """How far it is until ``Ready``."""
+
+    stage: LoadStage
+    done: float | None
+    """Share of the weights that are read."""
+
+
+class BatchBudget(_Message, frozen=True, tag="batch_budget"):
+    """So many padded tokens are computed in one forward pass from now on."""
+
+    tokens: int
+    source: BudgetSource
+
+
 class Embedded(_Message, frozen=True, tag="embedded"):
     """One micro-batch: ``vectors`` are JSON values, ready to be spliced into the answer."""
 
@@ -269,9 +286,9 @@ class Fatal(_Message, frozen=True, tag="fatal"):
 Result = Embedded | Scored | Tokenized | Detokenized | Rejected
 """Settles all of its ids."""
 Progress = Prefilled | Generated
-FromWorker = (
-    Ready | Embedded | Scored | Tokenized | Detokenized | Prefilled | Generated | Rejected | Fatal
-)
+Note = Loading | BatchBudget
+"""What a worker says of itself: it answers nobody."""
+FromWorker = Ready | Note | Result | Progress | Fatal
 
 
 def settled(message: Result | Progress) -> list[int]:

@@ -119,6 +119,7 @@ def _worker_host(
         spare=spare,
         max_batch_items=config.batch.max_batch_size,
         max_batch_tokens=None if tokens == "auto" else tokens,
+        calibrate=config.batch.calibrate,
         turns=turns,
         computing_workers=None if computing == "auto" else computing,
         custom_models=config.chat.custom_models,

@@ -25,11 +25,13 @@ from mlx_serve_common.wire import (
     NOT_A_MESSAGE,
     PROTOCOL,
     Batch,
+    BatchBudget,
     Cancel,
     Drain,
     Fatal,
     FromWorker,
     Generated,
+    Loading,
     Prefilled,
     Ready,
     decode_from_worker,
@@ -76,6 +78,7 @@ class WorkerHost(msgspec.Struct, frozen=True, kw_only=True):
     spare: Spare
     max_batch_items: int
     max_batch_tokens: int | None
+    calibrate: bool
     turns: TurnLines
     computing_workers: int | None
     timeouts: Timeouts
@@ -164,6 +167,7 @@ class WorkerHandle:
             socket=str(self._channel.path),
             max_batch_items=self._host.max_batch_items,
             max_batch_tokens=self._host.max_batch_tokens,
+            calibrate=self._host.calibrate,
             custom_models=self._host.custom_models,
             generation=self._generation,
             turns=turns,
@@ -260,6 +264,8 @@ class WorkerHandle:
                 self._on_fault(Failure.BROKE_PROTOCOL)
             elif not self._ready.done():
                 self._ready.set_result(message)
+        elif isinstance(message, Loading | BatchBudget):
+            self._observer.on_note(message)
         else:
             self._progress.moved(len(settled(message)))
             if isinstance(message, Prefilled | Generated):

@@ -23,6 +23,7 @@ from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import (
     Batch,
+    BatchBudget,
     Embedded,
     Generated,
     Progress,
@@ -36,6 +37,7 @@ from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import WINDOW_S, Breaker
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.eviction import Occupant
+from mlx_serve_gateway.load_progress import LoadProgress
 from mlx_serve_gateway.meter import Meter
 from mlx_serve_gateway.quarantine import Quarantine
 from mlx_serve_gateway.refusals import (
@@ -103,6 +105,9 @@ class Lane:
         self.worker: Worker | None = None
         self.loaded: Ready | None = None
         """What the worker of this stay said when the model was loaded."""
+        self.load: LoadProgress | None = None
+        """While there is a worker that is not ready."""
+        self.budget: BatchBudget | None = None
         self.refusal: ServeError | None = None
         """Why it is absent although it was wanted."""
         self.refused_at = 0.0

@@ -3,7 +3,9 @@
 import msgspec
 
 from mlx_serve_common.models import InstalledModel
+from mlx_serve_common.wire import BatchBudget
 from mlx_serve_gateway.lane import Lane
+from mlx_serve_gateway.load_progress import LoadState
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +35,8 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     matmul_gflops: float | None = None
     """How fast its worker multiplies matrices, where that is a CPU."""
+    budget: BatchBudget | None = None
+    load: LoadState | None = None
 
 
 def lane_status(lane: Lane, now: float) -> LaneStatus:
@@ -57,5 +61,7 @@ def lane_status(lane: Lane, now: float) -> LaneStatus:
         memory_bytes=lane.loaded.memory_bytes if lane.loaded is not None else None,
         last_success_s=None if lane.last_success is None else now - lane.last_success,
         error=lane.trouble(now),
+        budget=lane.budget,
+        load=None if lane.load is None else lane.load.state(now),
         matmul_gflops=lane.loaded.matmul_gflops if lane.loaded is not None else None,
     )

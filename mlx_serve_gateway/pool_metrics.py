@@ -83,6 +83,11 @@ def _lanes(lanes: list[LaneStatus]) -> Iterator[str]:
         "Speed of a worker's products of matrices on a CPU",
         lambda lane: lane.matmul_gflops,
     )
+    yield each(
+        "batch_tokens",
+        "Most tokens, padding included, of one of its passes",
+        lambda lane: None if lane.budget is None else lane.budget.tokens,
+    )
 
 
 def _one(name: str, help: str, value: float) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.launch import GenerationLimits
 from mlx_serve_common.models import InstalledModel, ModelKind
-from mlx_serve_common.wire import Progress, Ready, Result
+from mlx_serve_common.wire import BatchBudget, Loading, Note, Progress, Ready, Result
 from mlx_serve_gateway.alarm import Alarm
 from mlx_serve_gateway.eviction import (
     Evict,
@@ -29,6 +29,7 @@ from mlx_serve_gateway.eviction import (
 )
 from mlx_serve_gateway.footprint import Footprints
 from mlx_serve_gateway.lane import Lane, LaneLimits, Phase
+from mlx_serve_gateway.load_progress import LoadProgress
 from mlx_serve_gateway.meter import Meter
 from mlx_serve_gateway.refusals import (
     being_removed,
@@ -36,7 +37,7 @@ from mlx_serve_gateway.refusals import (
     no_room,
     shutting_down,
 )
-from mlx_serve_gateway.server_events import Died, Left, Loaded, Refused, Tell
+from mlx_serve_gateway.server_events import Died, Left, Loaded, Loads, Refused, Tell
 from mlx_serve_gateway.worker import ExitReport, Observer, StopReason, Worker
 
 log = logging.getLogger(__name__)
@@ -247,13 +248,23 @@ class Residents:
         while stays:
             lane.phase = Phase.LOADING
             limits = self.settings.footprints.generation_limits(lane.model.manifest)
+            lane.load = LoadProgress(self._now())
             lane.worker = self._launch(lane.model, _LaneObserver(self, lane), limits)
             report = await lane.worker.run()
-            lane.worker = lane.loaded = None
+            lane.worker = lane.loaded = lane.load = lane.budget = None
             lane.ready_since = None
             stays = self._stays_after(lane, report)
         if not self.is_stopping:
             self.reconcile()
+
+    def on_note(self, lane: Lane, note: Note) -> None:
+        model = lane.model
+        match note:
+            case BatchBudget():
+                lane.budget = note
+            case Loading(stage, done):
+                if lane.load is not None and lane.load.hear(note, self._now()):
+                    self._tell(Loads(model=model.name, kind=model.kind, stage=stage, done=done))
 
     def on_ready(self, lane: Lane, ready: Ready) -> None:
         log.info("loaded %s on %s in %.2f s", lane.model.name, ready.device, ready.load_s)
@@ -268,6 +279,7 @@ class Residents:
             )
         )
         lane.is_wanted = False
+        lane.load = None
         lane.loaded = ready
         lane.ready_since = lane.last_used = self._now()
         if lane.phase is Phase.LOADING:
@@ -351,6 +363,9 @@ class _LaneObserver:
 
     def on_ready(self, ready: Ready) -> None:
         self._residents.on_ready(self._lane, ready)
+
+    def on_note(self, note: Note) -> None:
+        self._residents.on_note(self._lane, note)
 
     def on_result(self, result: Result) -> None:
         self._residents.on_result(self._lane, result)

@@ -15,6 +15,13 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True):
     kind: ModelKind
 
 
+class Loads(_Event, frozen=True, kw_only=True, tag="loading", tag_field="event"):
+    """It takes a while."""
+
+    stage: str
+    done: float | None
+
+
 class Loaded(_Event, frozen=True, kw_only=True, tag="loaded", tag_field="event"):
     pid: int
     device: str
@@ -65,6 +72,6 @@ class Draining(msgspec.Struct, frozen=True, tag="draining", tag_field="event"):
     """The server is about to end."""
 
 
-Event = Loaded | Left | Died | Refused | JobStarted | JobEnded | Reloaded | Draining
+Event = Loads | Loaded | Left | Died | Refused | JobStarted | JobEnded | Reloaded | Draining
 
 Tell = Callable[[Event], None]

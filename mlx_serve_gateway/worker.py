@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.wire import Batch, Progress, Ready, Result
+from mlx_serve_common.wire import Batch, Note, Progress, Ready, Result
 
 
 class StopReason(Enum):
@@ -42,6 +42,8 @@ class Observer(Protocol):
     """Who is told what the worker does."""
 
     def on_ready(self, ready: Ready) -> None: ...
+
+    def on_note(self, note: Note) -> None: ...
 
     def on_result(self, result: Result) -> None: ...
 

@@ -101,6 +101,14 @@ class Backend(LoadedModel, Protocol):
     def padding_cost(self) -> float:
         """What a token of padding costs of a real one."""
 
+    @property
+    def batch_choices(self) -> Sequence[int]:
+        """Those among which the best for the model may be measured; none if it makes no odds."""
+
+    @property
+    def device_identity(self) -> str:
+        """All of the device, and of the libraries that use it, that a time depends on."""
+
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
         """Tokenize and cut each input of the part, in order."""
 

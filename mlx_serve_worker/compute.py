@@ -27,6 +27,7 @@ from mlx_serve_common.wire import (
     select,
 )
 from mlx_serve_worker.backend import Backend, Output, Prepared, Score
+from mlx_serve_worker.calibration import IDLE_S, Calibration
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.lease import Lease
@@ -53,6 +54,7 @@ class Compute:
         emit: Callable[[Result], None],
         is_cancelled: Callable[[int], bool],
         lease: Lease | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self._backend = backend
         self._max_items = max_items
@@ -60,11 +62,12 @@ class Compute:
         self._emit = emit
         self._is_cancelled = is_cancelled
         self._lease = lease or Lease.alone()
+        self._calibration = calibration
         self._texts = TextWork(backend, emit)
 
     def run(self, inbox: Inbox) -> None:
         """Until nothing is left to come."""
-        while (batch := inbox.take()) is not None:
+        while (batch := self._next(inbox)) is not None:
             for group in self._micro_batches(batch):
                 # One each in turn, so that neither waits for all of the other.
                 if (urgent := inbox.take_urgent()) is not None:
@@ -75,6 +78,13 @@ class Compute:
                     self._take_turn(inbox)
                 self._run_group(group)
                 self._lease.give_back()
+
+    def _next(self, inbox: Inbox) -> Batch | None:
+        calibration = self._calibration
+        while calibration is not None and calibration.is_due and inbox.stays_idle(IDLE_S):
+            found = calibration.measure(self._lease, inbox.has_news)
+            self._max_tokens = found or self._max_tokens
+        return inbox.take()
 
     def answer(self, batch: Batch) -> None:
         for group in self._micro_batches(batch):

@@ -5,12 +5,14 @@ Invariants: nothing else in the worker asks which device there is.
 
 import functools
 import logging
+from importlib.metadata import version
 
 import mlx.core as mx
 import msgspec
 
 from mlx_serve_common.device import SLOW_GFLOPS
 from mlx_serve_worker.matmul_speed import matmul_gflops
+from mlx_serve_worker.openblas import openblas
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ class Device(msgspec.Struct, frozen=True):
     batch_tokens: int
     """Most tokens of one forward pass: more saves next to nothing and delays whoever comes
     meanwhile, less starves a GPU."""
+    batch_choices: tuple[int, ...]
+    """What may suit a model better. No more than twice the usual, for memory's sake."""
     prefill_tokens: int
     """Tokens of new prompts that are read between two steps of running answers: more delays these,
     less reads the same in more passes."""
@@ -36,7 +40,16 @@ class Device(msgspec.Struct, frozen=True):
     """Whether ``mx.compile`` pays; on a CPU it starts a C++ compiler for every new kernel."""
 
 
-_CPU = Device("cpu", 512, 256, 256 * _MIB, computes_half=False, computing_workers=None, fuses=False)
+_CPU = Device(
+    name="cpu",
+    batch_tokens=512,
+    batch_choices=(128, 256, 512, 1024),
+    prefill_tokens=256,
+    cache_bytes=256 * _MIB,
+    computes_half=False,
+    computing_workers=None,
+    fuses=False,
+)
 
 
 def configure() -> None:
@@ -65,7 +78,22 @@ def current() -> Device:
     if mx.default_device().type == mx.cpu:
         return _CPU
     name = "metal" if mx.metal.is_available() else "cuda"
-    return Device(name, 8192, 2048, 256 * _MIB, computes_half=True, computing_workers=1, fuses=True)
+    return Device(
+        name=name,
+        batch_tokens=8192,
+        batch_choices=(1024, 2048, 4096, 8192),
+        prefill_tokens=2048,
+        cache_bytes=256 * _MIB,
+        computes_half=True,
+        computing_workers=1,
+        fuses=True,
+    )
+
+
+def identity() -> str:
+    device, blas = current(), openblas()
+    kernels = None if device.fuses or blas is None else (blas.configuration, blas.threads)
+    return str((device.name, sorted(mx.device_info().items()), version("mlx"), kernels))
 
 
 class OnDevice:
@@ -82,6 +110,14 @@ class OnDevice:
     @property
     def batch_tokens(self) -> int:
         return current().batch_tokens
+
+    @property
+    def batch_choices(self) -> tuple[int, ...]:
+        return current().batch_choices
+
+    @property
+    def device_identity(self) -> str:
+        return identity()
 
     @property
     def computing_workers(self) -> int | None:

@@ -38,10 +38,18 @@ class Inbox:
 
     def take(self, *, wait: bool = True) -> Batch | None:
         with self._changed:
-            while wait and not self._urgent and not self._others and not self._closed:
+            while wait and not self.has_news():
                 self._changed.wait()
             batches = self._urgent or self._others
             return batches.popleft() if batches else None
+
+    def stays_idle(self, seconds: float) -> bool:
+        """Whether nothing comes for so long."""
+        with self._changed:
+            return not self._changed.wait_for(self.has_news, seconds)
+
+    def has_news(self) -> bool:
+        return bool(self._urgent or self._others or self._closed)
 
     def take_urgent(self) -> Batch | None:
         with self._changed:

@@ -8,17 +8,16 @@ or whose BLAS cannot be told how many threads it may use, is computed as one; th
 threads afterwards as before.
 """
 
-import ctypes
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlx.core as mx
 
 from mlx_serve_worker import device
 from mlx_serve_worker.backend import Prepared
+from mlx_serve_worker.openblas import openblas
 
 _LEAST_TOKENS = 100
 """Of a part: below, what each pass costs besides its tokens eats up what is gained."""
@@ -31,7 +30,7 @@ def side_by_side(
     compute: Callable[[Sequence[Prepared]], mx.array], inputs: Sequence[Prepared]
 ) -> mx.array:
     """``compute(inputs)``, which gives a row for each input."""
-    blas = None if device.current().fuses else _blas()
+    blas = None if device.current().fuses else openblas()
     if blas is None:
         return compute(inputs)
     lengths = [each.length for each in inputs]
@@ -70,27 +69,3 @@ def _nearest(ascending: Sequence[int], wanted: float) -> int:
 def _streams(count: int) -> list[Any]:
     """The same ones for every pass, however many parts it has: each is a thread that stays."""
     return [mx.new_stream(mx.cpu) for _ in range(count)]
-
-
-class _Blas(NamedTuple):
-    set_threads: Callable[[int], object]
-    threads: int
-
-    @contextmanager
-    def one_thread_each(self) -> Iterator[None]:
-        self.set_threads(1)
-        try:
-            yield
-        finally:
-            self.set_threads(self.threads)
-
-
-@functools.cache
-def _blas() -> _Blas | None:
-    """OpenBLAS, where this process has it."""
-    process = ctypes.CDLL(None)
-    try:
-        threads = process.openblas_get_num_threads()
-        return _Blas(process.openblas_set_num_threads, threads)
-    except AttributeError:
-        return None

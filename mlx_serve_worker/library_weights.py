@@ -67,7 +67,7 @@ def fill(model: Sanitizing, files: Iterable[Path], *, keep_half: bool) -> None:
     if not keep_half:
         values = [(name, weights.widened(value)) for name, value in values]
     model.update(tree_unflatten(values))
-    mx.eval([value for name, value in values if name in found])
+    weights.read([value for name, value in values if name in found])
 
 
 def _placeholders(files: Iterable[Path]) -> dict[str, mx.array]:

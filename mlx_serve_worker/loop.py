@@ -33,7 +33,9 @@ from mlx_serve_common.wire import (
     encode,
     settled,
 )
+from mlx_serve_worker import load_progress
 from mlx_serve_worker.backend import Backend, Generator
+from mlx_serve_worker.calibration import budget_for
 from mlx_serve_worker.compute import Compute
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.generation import Generation
@@ -113,8 +115,11 @@ class Loop:
 
     def _load_and_compute(self) -> int:
         started = time.perf_counter()
-        backend = self._make_backend()
-        backend.load()
+        with load_progress.listening(self._post):
+            load_progress.tell("libraries")
+            backend = self._make_backend()
+            load_progress.tell("files")
+            backend.load()
         self._post(
             Ready(
                 protocol=PROTOCOL,
@@ -144,10 +149,12 @@ class Loop:
         is_cancelled = self._inbox.is_cancelled
         if isinstance(backend, Generator):
             return Generation(backend, emit=self._answer, is_cancelled=is_cancelled, lease=lease)
+        budget = budget_for(self._spec, backend, self._post)
         return Compute(
             backend,
             max_items=self._spec.max_batch_items,
-            max_tokens=self._spec.max_batch_tokens,
+            max_tokens=budget.tokens,
+            calibration=budget.calibration,
             emit=self._answer,
             is_cancelled=is_cancelled,
             lease=lease,

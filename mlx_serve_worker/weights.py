@@ -7,7 +7,7 @@ type we know how to compute; a tensor that the model has no use for is never rea
 
 import math
 import stat
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_serve_common.conversion import ITEM_BYTES
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_worker import load_progress
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -26,6 +27,7 @@ _MAX_HEADER_BYTES = 32 * 1024**2
 _MAX_INDEX_BYTES = 64 * 1024**2
 _MAX_TENSORS = 200_000
 _PREFIX_BYTES = 8
+_PORTION_BYTES = 256 * 1024**2
 
 _ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -218,7 +220,22 @@ def load(
     if not keep_half:
         values = [(name, widened(value)) for name, value in values]
     model.update(tree_unflatten(values))
-    mx.eval(model.parameters())
+    read([value for _, value in values])
+
+
+def read(values: Sequence[mx.array]) -> None:
+    """Have MLX read what it has only opened until now, telling how far it is."""
+    load_progress.tell("weights", 0.0)
+    total = sum(value.nbytes for value in values)
+    done, portion, size = 0, list[mx.array](), 0
+    for value in values:
+        portion.append(value)
+        size += value.nbytes
+        if size >= _PORTION_BYTES:
+            mx.eval(portion)
+            done, portion, size = done + size, [], 0
+            load_progress.tell("weights", done / total)
+    mx.eval(portion)
 
 
 def widened(value: mx.array) -> mx.array:

@@ -7,7 +7,7 @@ from typing import cast
 from mlx_serve_common.chat import Finish
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_common.turn_board import Told
-from mlx_serve_common.wire import Embedded
+from mlx_serve_common.wire import BatchBudget, Embedded
 from mlx_serve_gateway.lane_status import LaneStatus
 from mlx_serve_gateway.lifecycle import Lifecycle
 from mlx_serve_gateway.metrics import Metrics
@@ -52,6 +52,7 @@ class StandInPool:
                 promised=False, wanted=False, in_flight=1, queued=1, queue_age_s=1.0, leases=0,
                 restarts=0, idle_s=0.0, expires_in_s=1.0, device="cpu", memory_bytes=1,
                 last_success_s=1.0, error=None, matmul_gflops=100.0,
+                budget=BatchBudget(512, "default"),
             )
         ]  # fmt: skip
 

@@ -32,9 +32,10 @@ class Sizes(NamedTuple):
     tokens: int = 64
     streams: tuple[int, ...] = (1, 8, 16)
     requests: int = 500
+    switches: int = 50
 
 
-QUICK = Sizes(4, 1, 1, 16, 8, 4, (1, 2), 20)
+QUICK = Sizes(4, 1, 1, 16, 8, 4, (1, 2), 20, 2)
 """For seeing that everything runs."""
 
 

@@ -11,6 +11,12 @@ from mlx_serve_gateway.cli.gateway_connection import TIMEOUT_S, Answer, Gateway,
 _DELETE_S = 60.0
 
 
+class LoadReport(msgspec.Struct, frozen=True):
+    stage: str
+    done: float | None = None
+    still_s: float = 0
+
+
 class WorkerReport(msgspec.Struct, frozen=True):
     """One worker of the detailed report; a gateway of another version may say less or more."""
 
@@ -24,6 +30,7 @@ class WorkerReport(msgspec.Struct, frozen=True):
     expires_in_s: float | None = None
     device: str | None = None
     memory_bytes: int | None = None
+    load: LoadReport | None = None
     error: str | None = None
 
 

@@ -74,11 +74,12 @@ def _entries(home: Path, server: "Instance") -> list[dict[str, object]]:
 
 def row(worker: "WorkerReport") -> tuple[str, ...]:
     from mlx_serve_gateway.cli.units import size_text
+    from mlx_serve_gateway.cli.worker_state import state_text
 
     return (
         worker.model,
         worker.kind,
-        worker.state,
+        state_text(worker.state, worker.load),
         size_text(worker.memory_bytes),
         _PROCESSORS.get(worker.device or "", worker.device or "-"),
         f"{worker.in_flight}/{worker.queued}",

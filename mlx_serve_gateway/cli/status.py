@@ -7,6 +7,7 @@ from mlx_serve_gateway.cli.gateway_client import HealthReport, WorkerReport, rea
 from mlx_serve_gateway.cli.instances import Instance
 from mlx_serve_gateway.cli.output import emit, emit_table
 from mlx_serve_gateway.cli.units import duration_text, size_text
+from mlx_serve_gateway.cli.worker_state import state_text
 
 
 def show_instance(seen: Instance) -> None:
@@ -69,7 +70,7 @@ def _row(worker: WorkerReport) -> tuple[str, ...]:
     return (
         worker.model,
         worker.kind,
-        worker.state,
+        state_text(worker.state, worker.load),
         "-" if worker.pid is None else str(worker.pid),
         size_text(worker.memory_bytes),
         f"{worker.in_flight}/{worker.queued}",

@@ -15,8 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from mlx_serve_common import VERSION
+from mlx_serve_common.wire import BudgetSource
 from mlx_serve_gateway.http.answers import json_response
 from mlx_serve_gateway.lane_status import LaneStatus
+from mlx_serve_gateway.load_progress import LoadState
 from mlx_serve_gateway.resident import resident_bytes
 from mlx_serve_gateway.services import Services
 from mlx_serve_gateway.spare import SpareStatus
@@ -49,6 +51,11 @@ class WorkerHealth(msgspec.Struct, kw_only=True):
     device: str | None
     last_success_s: float | None
     memory_bytes: int | None
+    batch_tokens: int | None
+    """Most of one forward pass, padding included."""
+    batch_tokens_source: BudgetSource | None
+    load: LoadState | None
+    """Of one that is not ready yet."""
     error: str | None
 
 
@@ -158,5 +165,8 @@ def _worker(lane: LaneStatus) -> WorkerHealth:
         device=lane.device,
         last_success_s=None if lane.last_success_s is None else round(lane.last_success_s, 3),
         memory_bytes=None if lane.pid is None else resident_bytes(lane.pid),
+        batch_tokens=None if lane.budget is None else lane.budget.tokens,
+        batch_tokens_source=None if lane.budget is None else lane.budget.source,
+        load=lane.load,
         error=lane.error,
     )

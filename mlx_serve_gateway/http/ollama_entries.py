@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.wire import BudgetSource
 from mlx_serve_gateway.http.ollama_facts import (
     ModelDetails,
     capabilities,
@@ -18,6 +19,7 @@ from mlx_serve_gateway.http.ollama_facts import (
     parameters,
     template,
 )
+from mlx_serve_gateway.load_progress import LoadState
 
 
 class Tag(msgspec.Struct, kw_only=True):
@@ -55,6 +57,9 @@ class LoadedModel(msgspec.Struct, kw_only=True):
     in_flight: int
     queued: int
     restarts: int
+    batch_tokens: int | None
+    batch_tokens_source: BudgetSource | None
+    load: LoadState | None
 
 
 class Shown(msgspec.Struct, kw_only=True):

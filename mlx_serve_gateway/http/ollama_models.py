@@ -98,4 +98,7 @@ def _loaded(lane: LaneStatus, now: datetime) -> LoadedModel:
         in_flight=lane.in_flight,
         queued=lane.queued,
         restarts=lane.restarts,
+        batch_tokens=None if lane.budget is None else lane.budget.tokens,
+        batch_tokens_source=None if lane.budget is None else lane.budget.source,
+        load=lane.load,
     )

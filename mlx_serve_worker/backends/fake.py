@@ -30,6 +30,7 @@ from mlx_serve_common.wire import (
     Tokenize,
     Truncate,
 )
+from mlx_serve_worker import load_progress
 from mlx_serve_worker.backend import Output, Prepared, Score, Tokens, VectorWish
 
 DIMENSIONS = 8
@@ -38,6 +39,8 @@ DIMENSIONS = 8
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_s: float = 0.0
     never_ready: bool = False
+    read: float | None = None
+    """So much of its weights is read before it does what else it does while it loads."""
     load_error: str | None = None
     crash_at_load: bool = False
     step_s: float = 0.0
@@ -55,6 +58,8 @@ class FakeBackend:
     computing_workers = None
     batch_tokens = 4096
     padding_cost = 1.0
+    batch_choices = ()
+    device_identity = "fake"
 
     def memory_bytes(self) -> int:
         return 0
@@ -113,6 +118,8 @@ def _output(prepared: Prepared) -> Output:
 
 
 def load_as_told(options: Options) -> None:
+    if options.read is not None:
+        load_progress.tell("weights", options.read)
     time.sleep(options.load_s)
     if options.crash_at_load:
         os.kill(os.getpid(), signal.SIGSEGV)

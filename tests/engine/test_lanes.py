@@ -9,6 +9,7 @@ import pytest
 from mlx_serve_worker import device, lanes
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.lanes import side_by_side, split
+from mlx_serve_worker.openblas import OpenBlas
 
 pytestmark = pytest.mark.engine
 
@@ -46,13 +47,13 @@ class FakeBlas:
     def set_threads(self, count: int) -> None:
         self.set.append(count)
 
-    one_thread_each = lanes._Blas.one_thread_each
+    one_thread_each = OpenBlas.one_thread_each
 
 
 @pytest.fixture
 def blas(monkeypatch: pytest.MonkeyPatch) -> FakeBlas:
     fake = FakeBlas()
-    monkeypatch.setattr(lanes, "_blas", lambda: fake)
+    monkeypatch.setattr(lanes, "openblas", lambda: fake)
     return fake
 
 
@@ -96,6 +97,6 @@ def test_a_pass_that_fails_leaves_the_threads_as_they_were(blas: FakeBlas) -> No
 
 
 def test_without_openblas_a_pass_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "_blas", lambda: None)
+    monkeypatch.setattr(lanes, "openblas", lambda: None)
     whole = [prepared(200, 0), prepared(200, 0)]
     assert side_by_side(lambda some: mx.array([len(some)]), whole).tolist() == [2]

@@ -1,5 +1,6 @@
 """Hostile and broken weight files are refused before MLX opens them."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_worker import weights
+from mlx_serve_common.wire import Loading
+from mlx_serve_worker import load_progress, weights
 from mlx_serve_worker.models import bert
 from tests.engine import safetensors_file, tiny
 from tests.engine.models import load, manifested
@@ -156,6 +158,18 @@ def test_unused_tensors_do_no_harm(tmp_path: Path) -> None:
     changed_weights(tmp_path, {"vision.proj": np.zeros(3), "classifier.weight": np.zeros((2, 32))})
     assert manifested(tmp_path).decided["unused_weights"] == "vision.proj"
     load(tmp_path)
+
+
+def test_how_much_is_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_PORTION_BYTES", 1)
+    manifested(tiny.build(tiny.LAYOUTS["mean"], tmp_path))
+    told: list[Loading] = []
+    with load_progress.listening(told.append, itertools.count().__next__):
+        load(tmp_path)
+    shares = [each.done for each in told if each.stage == "weights"]
+    assert shares[0] == 0 and shares[-1] == 1
+    assert len(shares) > 10
+    assert shares == sorted(shares, key=lambda share: share or 0)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,8 @@ class Gateway:
         self._config = msgspec.structs.replace(
             given,
             server=msgspec.structs.replace(given.server, host=host, port=0),
+            # Passes of its own would make a busy machine busier.
+            batch=msgspec.structs.replace(given.batch, calibrate=False),
             models=msgspec.structs.replace(
                 given.models or ModelsConfig(), directory=str(store.models_dir)
             ),

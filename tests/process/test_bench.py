@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import cold
+from bench import cold, switching
 from bench.loads import all_loads
 from bench.loads.load import QUICK
 from bench.subjects import ECHO, OURS
@@ -27,7 +27,8 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
 
-    rows = [row for load in all_loads(QUICK, []) for row in load.rows] + list(cold.ROWS)
+    rows = [row for load in all_loads(QUICK, []) for row in load.rows]
+    rows += [*cold.ROWS, *switching.ROWS]
     told = msgspec.json.decode(found.read_bytes())
     assert [(row["load"], row["measure"]) for row in told["rows"]] == [row[:2] for row in rows]
     for row in told["rows"]:

@@ -12,7 +12,7 @@ import psutil
 import zmq
 
 from mlx_serve_common.models import InstalledModel
-from mlx_serve_common.wire import Batch, Embed, Embedded, Progress, Ready, Rejected, Result
+from mlx_serve_common.wire import Batch, Embed, Embedded, Note, Progress, Ready, Rejected, Result
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost, WorkerState
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.spare import Spare
@@ -30,11 +30,15 @@ class Recorder:
 
     def __init__(self) -> None:
         self.ready: list[Ready] = []
+        self.notes: list[Note] = []
         self.results: list[Result] = []
         self.progress: list[Progress] = []
 
     def on_ready(self, ready: Ready) -> None:
         self.ready.append(ready)
+
+    def on_note(self, note: Note) -> None:
+        self.notes.append(note)
 
     def on_result(self, result: Result) -> None:
         self.results.append(result)
@@ -168,6 +172,7 @@ class WorkerRig:
             spare=Spare(surroundings, lambda: False),
             max_batch_items=max_batch_items,
             max_batch_tokens=None,
+            calibrate=False,
             turns=self.turns,
             computing_workers=computing_workers,
             timeouts=Timeouts(load_s, batch_s, stop_s),

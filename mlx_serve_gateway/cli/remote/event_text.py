@@ -18,6 +18,8 @@ class ToldEvent(msgspec.Struct, frozen=True):
     model: str = ""
     kind: str = ""
     device: str = ""
+    stage: str = ""
+    done: float | None = None
     load_s: float | None = None
     memory_bytes: int | None = None
     reason: str = ""
@@ -39,6 +41,8 @@ def event_text(told: ToldEvent, zone: tzinfo | None = None) -> str:
 
 def _facts(told: ToldEvent) -> str:
     match told.event:
+        case "loading":
+            return told.stage if told.done is None else f"{told.stage}, {100 * told.done:.0f}%"
         case "loaded":
             size = f", {size_text(told.memory_bytes)}" if told.memory_bytes else ""
             return f"in {told.load_s or 0:.2f} s on {told.device}{size}"

@@ -2,10 +2,11 @@
 
 import msgspec
 
-from mlx_serve_gateway.cli.gateway_client import HealthReport, WorkerReport
+from mlx_serve_gateway.cli.gateway_client import HealthReport, LoadReport, WorkerReport
 from mlx_serve_gateway.cli.remote.rates import Rates, rates, requests_per_s
 from mlx_serve_gateway.cli.remote.scrape import ModelCounts, Scrape
 from mlx_serve_gateway.cli.units import duration_text, size_text
+from mlx_serve_gateway.cli.worker_state import state_text
 
 COLUMNS = (
     "NAME", "STATE", "MEMORY", "RUN/WAIT", "REQ/S", "P50", "P99", "TOK/S", "BATCH", "PAD", "CUT",
@@ -16,6 +17,8 @@ RIGHT = "MEMORY RUN/WAIT REQ/S P50 P99 TOK/S BATCH PAD CUT"
 class ModelOverview(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     state: str
+    load: LoadReport | None
+    """Of one that is not ready yet."""
     memory_bytes: int | None
     in_flight: int
     queued: int
@@ -50,6 +53,7 @@ def _model(worker: WorkerReport, before: Scrape, after: Scrape) -> ModelOverview
     return ModelOverview(
         model=worker.model,
         state=worker.state,
+        load=worker.load,
         memory_bytes=worker.memory_bytes,
         in_flight=worker.in_flight,
         queued=worker.queued,
@@ -69,7 +73,7 @@ def row(seen: ModelOverview) -> tuple[str, ...]:
     found = seen.rates
     return (
         seen.model,
-        seen.state.partition(" ")[0],
+        state_text(seen.state.partition(" ")[0], seen.load),
         size_text(seen.memory_bytes),
         f"{seen.in_flight}/{seen.queued}",
         _number(found.requests_per_s),

@@ -16,6 +16,7 @@ from mlx_serve_gateway.server_events import (
     JobStarted,
     Left,
     Loaded,
+    Loads,
     Refused,
     Reloaded,
 )
@@ -30,6 +31,8 @@ OF: dict[str, Any] = {"model": "m", "kind": ModelKind.EMBEDDING}
             Loaded(**OF, pid=1, device="cpu", load_s=0.214, memory_bytes=87_000_000),
             "loaded       m  in 0.21 s on cpu, 87 MB",
         ),
+        (Loads(**OF, stage="weights", done=0.421), "loading      m  weights, 42%"),
+        (Loads(**OF, stage="files", done=None), "loading      m  files"),
         (Left(**OF, reason="evicted"), "left         m  evicted"),
         (Died(**OF, reason="crashed", exit_code=-11), "died         m  crashed (exit code -11)"),
         (Died(**OF, reason="hung", exit_code=None), "died         m  hung"),

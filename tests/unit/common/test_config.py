@@ -44,6 +44,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "max_batch_size": 32,
         "max_wait_ms": 0,
         "max_batch_tokens": "auto",
+        "calibrate": True,
         "computing_workers": "auto",
     },
     "limits": {

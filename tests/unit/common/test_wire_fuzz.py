@@ -12,6 +12,7 @@ from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.wire import (
     NOT_A_MESSAGE,
     Batch,
+    BatchBudget,
     Cancel,
     Detokenize,
     Detokenized,
@@ -22,6 +23,8 @@ from mlx_serve_common.wire import (
     Fatal,
     Generate,
     Generated,
+    Loading,
+    Note,
     Piece,
     Prefilled,
     Ready,
@@ -54,6 +57,8 @@ TO_WORKER = [
 ]
 FROM_WORKER = [
     Ready(1, 2, "cpu", 0.5, 100),
+    Loading("weights", 0.5),
+    BatchBudget(512, "measured"),
     Embedded([1, 2], [b"[1]", b"[2]"], [3, 4], [2], 0.1),
     Scored([1], [0.5], [0.1], [3], [], 0.1),
     Tokenized([1], [[1, 2]], [[Piece("a", 0, 1, False, "a"), Piece("b", 1, 2, False, "b")]]),
@@ -120,7 +125,7 @@ def test_what_a_worker_may_say(data: bytes) -> None:
         message = decode_from_worker(data)
     except NOT_A_MESSAGE:
         return
-    if not isinstance(message, Ready | Fatal):
+    if not isinstance(message, Ready | Note | Fatal):
         assert set(settled(message)) <= set(message.ids)
     assert decode_from_worker(encode(message)) == message or "nan" in repr(message)
 

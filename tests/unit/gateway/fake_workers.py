@@ -13,6 +13,7 @@ from mlx_serve_common.wire import (
     Embed,
     Embedded,
     Generated,
+    Note,
     Prefilled,
     Progress,
     Ready,
@@ -79,6 +80,9 @@ class FakeWorker:
             self.leave()
 
     # --- what the test tells ---------------------------------------------------------------------
+
+    def note(self, note: Note) -> None:
+        self._observer.on_note(note)
 
     def become_ready(self) -> None:
         self.is_ready = True

@@ -12,6 +12,7 @@ from mlx_serve_gateway.lane import LaneLimits
 from mlx_serve_gateway.metrics import Metrics
 from mlx_serve_gateway.pool import Pool
 from mlx_serve_gateway.residents import PoolSettings
+from mlx_serve_gateway.server_events import Tell
 from tests.unit.gateway.fake_workers import FakeWorkers
 
 GIB = 1024**3
@@ -27,6 +28,7 @@ def make_pool(
     pinned: tuple[str, ...] = (),
     batch_items: int = 4,
     ttl_s: float = TTL_S,
+    tell: Tell = lambda event: None,
 ) -> Pool:
     settings = PoolSettings(
         room=Room(dict.fromkeys(ModelKind, slots), int(memory_gib * GIB)),
@@ -35,7 +37,7 @@ def make_pool(
         ttl_s=ttl_s,
         pinned=frozenset(pinned),
     )
-    return Pool(settings, workers.launch, now, lambda event: None, Metrics())
+    return Pool(settings, workers.launch, now, tell, Metrics())
 
 
 def model(

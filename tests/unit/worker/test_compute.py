@@ -34,6 +34,8 @@ class ScriptedBackend:
     computing_workers = None
     batch_tokens = 64
     padding_cost = 1.0
+    batch_choices: Sequence[int] = ()
+    device_identity = "scripted"
 
     def __init__(self) -> None:
         self.passes: list[list[str]] = []
