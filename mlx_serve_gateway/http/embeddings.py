@@ -124,7 +124,7 @@ class EmbeddingsApi:
     ) -> None:
         call.priority = asked_priority(request)
         with self._services.pool.lease(model, call, ttl_s=ttl_s) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
 
 
 def _encoding(body: EmbeddingRequest) -> Encoding:
