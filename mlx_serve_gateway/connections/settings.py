@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from time import time
+from time import monotonic
 
 import hypercorn.asyncio.run
 import hypercorn.asyncio.tcp_server
@@ -24,8 +24,8 @@ class Settings(HypercornConfig):
     _dated: tuple[int, list[tuple[bytes, bytes]]] = (0, [])
 
     def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
-        """With the date, which is another one once a second."""
-        second = int(time())
+        """With the date, which is told anew once a second."""
+        second = int(monotonic())
         if self._dated[0] != second:
             self._dated = second, super().response_headers(protocol)
         return self._dated[1]

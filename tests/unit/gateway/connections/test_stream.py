@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import h11
 import pytest
@@ -27,7 +27,7 @@ class StubProtocol:
 
     client = ("10.0.0.1", 5)
     server = ("10.0.0.2", 80)
-    connection_state: dict[str, Any] = {"kept": 1}
+    connection_state: ClassVar[dict[str, Any]] = {"kept": 1}
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -182,7 +182,7 @@ async def test_an_answer_in_parts() -> None:
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 async def test_where_no_body_belongs_none_is_sent(method: str, status: int) -> None:
     async def app(send: Send) -> None:
-        await send(START | {"status": status})
+        await send({**START, "status": status})
         await send({"type": "http.response.body", "body": b"a"})
 
     sent = await World(method).answered(app)
