@@ -13,7 +13,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -44,7 +44,11 @@ class Connection(TCPServer):
     protocol: "Protocol"  # type: ignore[assignment]
     _phase = Phase.BUSY
     _timer: asyncio.TimerHandle | None = None
-    _unsent = b""
+    _unsent_bytes = 0
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._unsent: list[bytes] = []
 
     @property
     def _settings(self) -> "Settings":
@@ -99,8 +103,9 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         if not self._unsent:
             self.loop.call_soon(self._flush)
-        self._unsent += data
-        if len(self._unsent) > _HIGH_WATER_BYTES:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > _HIGH_WATER_BYTES:
             self._flush()
         try:
             # Most answers go out at once; a timer for each would cost as much as the rest of this.
@@ -112,10 +117,10 @@ class Connection(TCPServer):
     def _flush(self) -> None:
         if not self._unsent:
             return
-        unsent, self._unsent = self._unsent, b""
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         # Whoever reads notices as well that the connection has ended, and tells.
         with suppress(ConnectionError, RuntimeError):
-            self.writer.write(unsent)
+            self.writer.writelines(unsent)
 
     async def _wait_until_taken(self) -> None:
         """For a while; a client that takes nothing at all in it is cut off."""

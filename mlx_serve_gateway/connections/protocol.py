@@ -124,12 +124,13 @@ class Protocol(H11Protocol):
 
     async def _send(self, *events: h11.Event) -> None:
         try:
-            data = b"".join([self.connection.send(event) or b"" for event in events])
+            parts = [self.connection.send(event) for event in events]
         except h11.LocalProtocolError:
             if self.connection.their_state is not h11.ERROR:
                 raise
         else:
-            await self.send(RawData(data))
+            for part in filter(None, parts):
+                await self.send(RawData(part))
 
     async def _close_stream(self) -> None:
         if self.stream is not None:

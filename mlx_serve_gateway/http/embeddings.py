@@ -177,12 +177,13 @@ def _dimensions(asked: int | None, manifest: Manifest) -> int | None:
 
 def _openai(call: EmbedCall, model: str) -> Iterator[bytes]:
     """The answer around vectors that the worker has rendered: bytes are joined, nothing parsed."""
-    yield b'{"object":"list","data":['
+    start = b'{"object":"list","data":['
     for index, vector in enumerate(call.vectors):
-        comma = b"," if index else b""
-        yield b'%b{"object":"embedding","index":%d,"embedding":%b}' % (comma, index, vector)
+        yield b'%b{"object":"embedding","index":%d,"embedding":' % (start, index)
+        yield vector
+        start = b"},"
     usage = EmbeddingUsage(call.tokens, call.tokens)
-    yield b'],"model":%b,"usage":%b' % (msgspec.json.encode(model), msgspec.json.encode(usage))
+    yield b'}],"model":%b,"usage":%b' % (msgspec.json.encode(model), msgspec.json.encode(usage))
     if call.truncated:
         yield b',"truncated_inputs":%d' % call.truncated
     yield b"}"
