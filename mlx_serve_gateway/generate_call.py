@@ -39,6 +39,8 @@ class GenerateCall(Call):
         self._said: list[Said] = []
         self._change: asyncio.Future[None] | None = None
         """Whoever listens waits for it."""
+        self._silence: Alarm | None = None
+        self._patient_until = 0.0
         self.done.add_done_callback(self._on_done)
 
     async def hear_all(self, patience_s: float) -> AsyncGenerator[list[Said]]:
@@ -46,24 +48,10 @@ class GenerateCall(Call):
 
         Raises ``ServeError`` when no more will come.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time()
-
-        def look() -> None:
-            if loop.time() < until:
-                silence.set(until)
-            else:
-                self._wake()
-
-        # One timer for many words: most come long before it.
-        silence = Alarm(loop.time, look)
         try:
             while True:
                 if not self._said and not self.done.done():
-                    until = loop.time() + patience_s
-                    silence.set(until)
-                    self._change = loop.create_future()
-                    await self._change
+                    await self._change_within(patience_s)
                 said, self._said = self._said, []
                 if said or not self.done.done():
                     yield said
@@ -71,7 +59,26 @@ class GenerateCall(Call):
                     self.done.result()
                     return
         finally:
-            silence.clear()
+            if self._silence is not None:
+                self._silence.clear()
+                # It knows us: freed with us only without it.
+                self._silence = None
+
+    async def _change_within(self, patience_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._silence is None:
+            self._silence = Alarm(loop.time, self._look)
+        # It is left to ring for an earlier word: a timer for each costs more than the word.
+        self._patient_until = loop.time() + patience_s
+        self._silence.set(self._patient_until)
+        self._change = loop.create_future()
+        await self._change
+
+    def _look(self) -> None:
+        if self._silence is not None and asyncio.get_running_loop().time() < self._patient_until:
+            self._silence.set(self._patient_until)
+        else:
+            self._wake()
 
     def hear(self, id: int, delta: Delta) -> None:
         self._said.append(Said(id - self.first_id, delta))

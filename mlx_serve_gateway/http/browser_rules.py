@@ -137,10 +137,7 @@ def _check_media_type(method: str, headers: Headers) -> None:
 
 
 def _may_be_a_page(scope: Scope) -> bool:
-    for name, _ in scope["headers"]:
-        if name in _OF_PAGES or name.startswith(b"sec-fetch-"):
-            return True
-    return False
+    return any(name in _OF_PAGES or name.startswith(b"sec-fetch-") for name, _ in scope["headers"])
 
 
 def _preflight(origin: str, headers: Headers) -> Response:
