@@ -48,6 +48,7 @@ class Stream:
         self._room: asyncio.Future[None] | None = None
         self._phase = _Phase.REQUEST
         self._is_bodiless = False
+        self._is_over = False
 
     def _scope(self, request: h11.Request) -> Scope:
         path, _, query = request.target.partition(b"?")
@@ -75,7 +76,7 @@ class Stream:
         except Exception:
             log.exception("a request could not be answered")
         finally:
-            if not self._presence.has_left:
+            if not self._is_over:
                 if self._phase is _Phase.REQUEST:
                     await self._protocol.begin(500, [(b"content-length", b"0")], is_last=True)
                     await self._protocol.say(b"", is_last=True)
@@ -98,22 +99,23 @@ class Stream:
 
     def leave(self) -> None:
         """The answer is complete, or the client is gone."""
-        self._presence.leave()
+        self._is_over = True
+        if self._phase is not _Phase.ENDED:
+            self._presence.leave()
         self._unread.clear()
         _wake(self._heard)
         _wake(self._room)
 
     async def receive(self) -> Message:
-        presence = self._presence
-        while not (self._unread or presence.has_left or self._has_end_to_tell):
+        while not (self._unread or self._is_over or self._has_end_to_tell):
             await self._protocol.invite()
             self._heard = asyncio.get_running_loop().create_future()
             await self._heard
-        if presence.has_left:
+        if self._is_over:
             return {"type": "http.disconnect"}
         part = self._unread.popleft() if self._unread else b""
         _wake(self._room)
-        self._is_read = presence.is_body_here and not self._unread
+        self._is_read = self._presence.is_body_here and not self._unread
         return {"type": "http.request", "body": part, "more_body": not self._is_read}
 
     @property
@@ -123,7 +125,7 @@ class Stream:
     # --- what it is told -------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
-        if self._presence.has_left:
+        if self._is_over:
             return
         kind = message["type"]
         if kind == "http.response.start" and self._phase is _Phase.REQUEST:

@@ -31,10 +31,11 @@ class Presence:
         return {_EXTENSION: self}
 
     def watch(self, on_leave: Callable[[], None]) -> None:
-        """Have it called once, not from here, when the client leaves or has left."""
+        """Have it called once when the client leaves or has left, by the event loop: whoever
+        notices may be the one who works for the client."""
         self._on_leave = on_leave
         if self.has_left:
-            asyncio.get_running_loop().call_soon(self._tell)
+            self._tell_soon()
 
     def unwatch(self) -> None:
         self._on_leave = None
@@ -42,7 +43,11 @@ class Presence:
     def leave(self) -> None:
         if not self.has_left:
             self.has_left = True
-            self._tell()
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if self._on_leave is not None:
+            asyncio.get_running_loop().call_soon(self._tell)
 
     def _tell(self) -> None:
         on_leave, self._on_leave = self._on_leave, None

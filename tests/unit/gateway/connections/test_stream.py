@@ -9,8 +9,10 @@ import pytest
 from hypercorn.utils import UnexpectedMessageError
 from starlette.types import Message, Receive, Scope, Send
 
+from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.connections.protocol import Protocol
 from mlx_serve_gateway.connections.stream import Stream
+from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.presence import Presence
 from tests.unit.gateway.fake_workers import settle
 
@@ -27,6 +29,7 @@ class StubProtocol:
 
     client = ("10.0.0.1", 5)
     server = ("10.0.0.2", 80)
+    stream: Stream
     connection_state: ClassVar[dict[str, Any]] = {"kept": 1}
 
     def __init__(self) -> None:
@@ -43,16 +46,19 @@ class StubProtocol:
 
     async def say(self, part: bytes, *, is_last: bool) -> None:
         self.sent.append((part, is_last))
+        if is_last:
+            self.stream.leave()
 
     async def end(self) -> None:
         self.sent.append("end")
+        self.stream.leave()
 
 
 class World:
     def __init__(self, method: str = "POST", target: str = "/a%20b?c=%20") -> None:
         self.protocol = StubProtocol()
         request = h11.Request(method=method, target=target, headers=[("Host", "h"), ("X-A", "1")])
-        self.stream = Stream(cast(Protocol, self.protocol), request)
+        self.stream = self.protocol.stream = Stream(cast(Protocol, self.protocol), request)
 
     async def answered(self, app: Callable[[Send], Awaitable[None]]) -> list[Any]:
         async def asgi(scope: Scope, receive: Receive, send: Send, *more: None) -> None:
@@ -176,7 +182,7 @@ async def test_an_answer_in_parts() -> None:
         await send({"type": "http.response.body"})
 
     sent = await World().answered(app)
-    assert sent[:3] == [(200, [(b"a", b"b")], False), (b"a", False), (b"", True)]
+    assert sent == [(200, [(b"a", b"b")], False), (b"a", False), (b"", True)]
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
@@ -202,6 +208,38 @@ async def test_an_answer_that_breaks_off_is_ended() -> None:
         raise RuntimeError
 
     assert (await World().answered(app))[-1] == "end"
+
+
+async def test_work_that_sends_the_end_of_its_answer_is_not_ended_for_it() -> None:
+    world = World()
+    ended: list[str] = []
+
+    async def work(send: Send) -> None:
+        await send(START)
+        await send({"type": "http.response.body", "body": b"a"})
+        await asyncio.sleep(0)
+        ended.append("well")
+
+    await world.answered(lambda send: unless_gone(world.stream.scope, work(send)))
+    assert ended == ["well"]
+    assert await world.stream.receive() == LEFT
+
+
+async def test_who_leaves_in_the_middle_of_an_answer_ends_the_work() -> None:
+    world = World()
+
+    async def work(send: Send) -> None:
+        await send(START)
+        world.stream.leave()
+        await asyncio.Event().wait()
+
+    async def app(send: Send) -> None:
+        with pytest.raises(ServeError) as raised:
+            await unless_gone(world.stream.scope, work(send))
+        assert raised.value.code is ErrorCode.CANCELLED
+
+    async with asyncio.timeout(5):
+        assert await world.answered(app) == [(200, [(b"a", b"b")], False)]
 
 
 async def test_nothing_is_sent_to_who_has_left() -> None:

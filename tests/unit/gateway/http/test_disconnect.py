@@ -97,6 +97,20 @@ async def test_a_stop_at_the_same_moment_is_no_disconnect() -> None:
         await waiting
 
 
+async def test_work_that_notices_it_itself_and_is_done_stays_done() -> None:
+    scope = http_scope()
+
+    async def last_words() -> None:
+        Presence.of(scope).leave()
+
+    async def answer() -> str:
+        await unless_gone(scope, last_words())
+        await asyncio.sleep(0)
+        return "sent"
+
+    assert await asyncio.ensure_future(answer()) == "sent"
+
+
 async def test_who_leaves_after_the_answer_disturbs_nobody() -> None:
     work, scope = Work(), http_scope()
     work.may_end.set()
