@@ -51,7 +51,8 @@ async def test_a_client_that_has_left_before_ends_its_work() -> None:
     Presence.of(scope).leave()
 
     with pytest.raises(ServeError) as raised:
-        await unless_gone(scope, work.run())
+        async with asyncio.timeout(5):
+            await unless_gone(scope, work.run())
     assert raised.value.code is ErrorCode.CANCELLED
     assert work.outcome == "cancelled"
 
