@@ -32,8 +32,9 @@ _FIFTY_MILLION: dict[str, Any] = {
 _ARCHITECTURE = "qwen2"
 SECOND = "embedder-2"
 """The embedding model once more."""
-NOTHING = "nothing"
-"""The name of a model that computes next to nothing."""
+NOTHING, WIDE = "nothing", "wide"
+"""The names of models that compute next to nothing: small vectors, and large ones."""
+_WIDTH = 1024
 
 
 class Models(NamedTuple):
@@ -56,9 +57,9 @@ def real(folder: Path) -> Models:
         write_chat_repository(models.chat, _ARCHITECTURE, **_FIFTY_MILLION)
         for kind in ("embedder", "reranker", "chat"):
             _install(models.store, kind, getattr(models, kind))
-        ModelStore(models.store).add(NOTHING)
     if not (models.store / SECOND).exists():
         _install(models.store, SECOND, models.embedder)
+    _add_fakes(ModelStore(models.store))
     return models
 
 
@@ -69,8 +70,14 @@ def fake(folder: Path) -> Models:
     store.add(SECOND)
     store.add("reranker", ModelKind.RERANKER)
     store.add("chat", ModelKind.CHAT)
-    store.add(NOTHING)
+    _add_fakes(store)
     return Models(store.models_dir, folder, folder, folder, [])
+
+
+def _add_fakes(store: ModelStore) -> None:
+    for name, dimensions in ((NOTHING, 8), (WIDE, _WIDTH)):
+        if not (store.models_dir / name).exists():
+            store.add(name, dimensions=dimensions)
 
 
 def _install(store: Path, name: str, source: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.models import NOTHING, ROOT, Models
+from bench.models import NOTHING, ROOT, WIDE, Models
 from bench.processes import Server, free_port
 
 OURS = "mlx-serve"
@@ -25,6 +25,7 @@ class Names(NamedTuple):
     reranker: str | None = None
     chat: str | None = None
     nothing: str | None = None
+    wide: str | None = None
 
 
 class Recipe(NamedTuple):
@@ -64,7 +65,7 @@ def ours(models: Models, home: Path) -> Subject:
     own = {"MLX_SERVE_HOME": str(home), "MLX_SERVE_TEST_BACKENDS": "1"}
     # Its passes would be measured with those of whoever is being measured.
     own["MLX_SERVE_BATCH_CALIBRATE"] = "false"
-    names = Names("embedder", "reranker", "chat", NOTHING)
+    names = Names("embedder", "reranker", "chat", NOTHING, WIDE)
     return Subject(OURS, names, command, "/health", _environment() | own)
 
 

@@ -4,12 +4,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.access import Access, Handler
@@ -22,6 +20,7 @@ from mlx_serve_gateway.http.completions import CompletionsApi
 from mlx_serve_gateway.http.conversation_tokens import ConversationTokensApi
 from mlx_serve_gateway.http.embeddings import EmbeddingsApi
 from mlx_serve_gateway.http.endpoint_label import endpoint_labels
+from mlx_serve_gateway.http.endpoints import Endpoints
 from mlx_serve_gateway.http.errors import error_response
 from mlx_serve_gateway.http.guard import Guard
 from mlx_serve_gateway.http.health import HealthApi
@@ -50,22 +49,12 @@ log = logging.getLogger(__name__)
 
 def build_app(services: Services, on_started: Callable[[], None] = lambda: None) -> ASGIApp:
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: ASGIApp) -> AsyncIterator[None]:
         on_started()
         yield
 
     served = routes(services)
-    app = Starlette(
-        routes=served,
-        lifespan=lifespan,
-        exception_handlers={
-            ServeError: _on_serve_error,
-            HTTPException: _on_http_exception,
-            Exception: _on_unknown_error,
-        },
-    )
-    # A redirect from /v1/embeddings/ would lose the body of many clients.
-    app.router.redirect_slashes = False
+    app = Endpoints(served, lifespan, _told)
     limits = services.config.limits
     bounded = InFlight(BodyDeadline(app, limits.body_timeout), limits)
     ruled = RequestHead(BrowserRules(bounded, services.config.server), limits.max_header_bytes)
@@ -184,24 +173,18 @@ def _route(method: str, path: str, handler: Handler) -> list[Route]:
     return [Route(path + slash, handler, methods=[method]) for slash in ("", "/")]
 
 
-async def _on_serve_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServeError)
-    return error_response(error, request.scope["path"])
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.scope["path"]
+def _told(scope: Scope, error: Exception) -> Response:
+    path = scope["path"]
+    if isinstance(error, ServeError):
+        return error_response(error, path)
+    if not isinstance(error, HTTPException):
+        log.error("an unexpected error", exc_info=error)
+        told = ServeError(ErrorCode.INTERNAL_ERROR, "an internal error; the server's log has more")
+        return error_response(told, path)
     if error.status_code == 405:
-        told = ServeError(ErrorCode.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here")
+        told = ServeError(ErrorCode.METHOD_NOT_ALLOWED, f"{scope['method']} is not allowed here")
     elif error.status_code == 404:
         told = ServeError(ErrorCode.UNKNOWN_URL, "there is nothing at this path")
     else:
         told = ServeError(ErrorCode.INVALID_REQUEST, "the request could not be understood")
     return error_response(told, path, dict(error.headers or {}))
-
-
-async def _on_unknown_error(request: Request, error: Exception) -> Response:
-    log.error("an unexpected error", exc_info=error)
-    told = ServeError(ErrorCode.INTERNAL_ERROR, "an internal error; the server's log has more")
-    return error_response(told, request.scope["path"])

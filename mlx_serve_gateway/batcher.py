@@ -23,7 +23,7 @@ import msgspec
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import Batch, Part
 from mlx_serve_gateway.calls import Call
-from mlx_serve_gateway.priority import Priority, priority_by_size
+from mlx_serve_gateway.priority import PRIORITIES, Priority, priority_by_size
 
 CREDIT = 2
 """One batch running, one ahead, of either priority."""
@@ -77,7 +77,8 @@ class Batcher:
     @property
     def queued(self) -> int:
         """Items waiting here."""
-        return self._queued_items + len(self._alone) + sum(map(len, self._again.values()))
+        again = sum([len(ids) for ids in self._again.values()])
+        return self._queued_items + len(self._alone) + again
 
     @property
     def waiting_since(self) -> float | None:
@@ -102,14 +103,15 @@ class Batcher:
     # --- requests --------------------------------------------------------------------------------
 
     def offer(self, call: Call) -> None:
-        characters = sum(call.characters(index) for index in range(call.size))
-        if self.queued and (
-            self.queued + call.size > self._limits.queue_items
+        characters = sum([call.characters(index) for index in range(call.size)])
+        queued = self.queued
+        if queued and (
+            queued + call.size > self._limits.queue_items
             or self._queued_characters + characters > self._limits.queue_characters
         ):
             raise ServeError(
                 ErrorCode.QUEUE_FULL,
-                f"{self.queued} inputs are already waiting for this model; try again shortly",
+                f"{queued} inputs are already waiting for this model; try again shortly",
                 retry_after_s=1,
             )
         call.priority = call.priority or priority_by_size(call.size, characters)
@@ -143,13 +145,16 @@ class Batcher:
             # Who is tried alone has the worker to itself: an answer lost in the crash of what runs
             # next would make an innocent one the killer.
             return None if self._in_worker else self._send(Priority.BULK, [self._alone.popleft()])
-        for priority in Priority:
-            if self._has_credit(priority) and (ids := list(self._next_ids(priority))):
-                return self._send(priority, ids)
+        for priority in PRIORITIES:
+            if self._waits(priority) and self._has_credit(priority):
+                return self._send(priority, list(self._next_ids(priority)))
         return None
 
+    def _waits(self, priority: Priority) -> bool:
+        return bool(self._queues[priority] or self._again[priority])
+
     def _has_credit(self, priority: Priority) -> bool:
-        held = sum(sent.priority is priority for sent in self._in_worker)
+        held = len([sent for sent in self._in_worker if sent.priority is priority])
         if held == 0 or held >= self._limits.credit:
             return held == 0
         if priority is Priority.BULK or self.pass_s < _LONG_PASS_S:

@@ -137,7 +137,8 @@ class EmbedCall(Call):
         assert isinstance(result, Embedded)
         self.vectors[index] = result.vectors[position]
         self.tokens += result.token_counts[position]
-        self.truncated += result.ids[position] in result.truncated
+        if result.truncated:
+            self.truncated += result.ids[position] in result.truncated
         self.compute_s = max(self.compute_s, result.compute_s)
 
 

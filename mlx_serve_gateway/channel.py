@@ -62,7 +62,9 @@ class Channel:
 
     def _on_readable(self) -> None:
         while not self._socket.closed and self._has_frames():
-            frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            frames = [self._socket.recv(zmq.NOBLOCK, copy=False)]
+            while frames[-1].more:
+                frames.append(self._socket.recv(zmq.NOBLOCK, copy=False))
             if len(frames) == 2 and hmac.compare_digest(frames[0].bytes, self.token):
                 self._on_frame(frames[1].buffer)
             else:

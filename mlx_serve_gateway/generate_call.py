@@ -7,13 +7,13 @@ every answer is finished.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
 from mlx_serve_common.chat import Delta, Prompt, Sampling
 from mlx_serve_common.wire import Generate, Generated, Part, Result
+from mlx_serve_gateway.alarm import Alarm
 from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.priority import Priority
 
@@ -37,7 +37,10 @@ class GenerateCall(Call):
         self._sampling = sampling
         self._characters = len(msgspec.msgpack.encode(prompt))
         self._said: list[Said] = []
-        self._changed = asyncio.Event()
+        self._change: asyncio.Future[None] | None = None
+        """Whoever listens waits for it."""
+        self._silence: Alarm | None = None
+        self._patient_until = 0.0
         self.done.add_done_callback(self._on_done)
 
     async def hear_all(self, patience_s: float) -> AsyncGenerator[list[Said]]:
@@ -45,21 +48,41 @@ class GenerateCall(Call):
 
         Raises ``ServeError`` when no more will come.
         """
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience_s):
-                    await self._changed.wait()
-            self._changed.clear()
-            said, self._said = self._said, []
-            if said or not self.done.done():
-                yield said
-            if self.done.done() and not self._said:
-                self.done.result()
-                return
+        try:
+            while True:
+                if not self._said and not self.done.done():
+                    await self._change_within(patience_s)
+                said, self._said = self._said, []
+                if said or not self.done.done():
+                    yield said
+                if self.done.done() and not self._said:
+                    self.done.result()
+                    return
+        finally:
+            if self._silence is not None:
+                self._silence.clear()
+                # It knows us: freed with us only without it.
+                self._silence = None
+
+    async def _change_within(self, patience_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._silence is None:
+            self._silence = Alarm(loop.time, self._look)
+        # It is left to ring for an earlier word: a timer for each costs more than the word.
+        self._patient_until = loop.time() + patience_s
+        self._silence.set(self._patient_until)
+        self._change = loop.create_future()
+        await self._change
+
+    def _look(self) -> None:
+        if self._silence is not None and asyncio.get_running_loop().time() < self._patient_until:
+            self._silence.set(self._patient_until)
+        else:
+            self._wake()
 
     def hear(self, id: int, delta: Delta) -> None:
         self._said.append(Said(id - self.first_id, delta))
-        self._changed.set()
+        self._wake()
         if delta.finish is not None:
             self.remaining -= 1
             if self.remaining == 0 and not self.done.done():
@@ -69,7 +92,11 @@ class GenerateCall(Call):
         if not done.cancelled():
             # Whoever has left will not ask how it ended.
             done.exception()
-        self._changed.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
 
     def part(self, ids: Sequence[int]) -> Part:
         choices = [id - self.first_id for id in ids]

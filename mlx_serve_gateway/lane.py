@@ -327,8 +327,8 @@ class Lane:
     def on_progress(self, progress: Progress) -> None:
         now = self._now()
         callers = self.batcher.callers(progress.ids)
-        ended = settled(progress)
-        self.batcher.settle(ended)
+        if ended := settled(progress):
+            self.batcher.settle(ended)
         for position, (id, call) in enumerate(zip(progress.ids, callers, strict=True)):
             if call is not None:
                 call.moved_at = now
@@ -338,11 +338,11 @@ class Lane:
                     self._hear(call, id, progress.deltas[position], now)
                 else:
                     self._on_nonsense(call, progress)
-        if ended:
-            self.breaker.record_success()
         if isinstance(progress, Generated):
             self.last_success = now
-        self.pump()
+        if ended:
+            self.breaker.record_success()
+            self.pump()
 
     def _hear(self, call: Call, id: int, delta: Delta, now: float) -> None:
         since = call.heard_at or call.asked_at

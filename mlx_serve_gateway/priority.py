@@ -15,6 +15,12 @@ class Priority(Enum):
     INTERACTIVE = "interactive"
     BULK = "bulk"
 
+    # Enum's own is a function in Python, called for each look at a queue.
+    __hash__ = object.__hash__
+
+
+PRIORITIES = tuple(Priority)
+
 
 def priority_by_size(items: int, characters: int) -> Priority:
     is_small = items <= _MOST_ITEMS and characters <= _MOST_CHARACTERS

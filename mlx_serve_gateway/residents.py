@@ -181,7 +181,8 @@ class Residents:
     def reconcile(self) -> None:
         """Let in whoever fits, in the order they came, and make room for the others."""
         waiting = [lane for lane in self.lanes.values() if lane.phase is Phase.WAITING]
-        for lane in sorted(waiting, key=lambda lane: lane.waiting_since):
+        waiting.sort(key=lambda lane: lane.waiting_since)
+        for lane in waiting:
             self._admit(lane)
 
     def _admit(self, lane: Lane) -> None:

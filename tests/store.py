@@ -23,6 +23,7 @@ class ModelStore:
         source: str | None = None,
         weights_bytes: int = 0,
         chat: ChatFacts | None = None,
+        dimensions: int = 8,
         **options: Any,
     ) -> InstalledModel:
         """Install a model; ``options`` are launch options of the fake backend."""
@@ -33,11 +34,11 @@ class ModelStore:
             created_at="2026-01-01T00:00:00Z",
             backend="fake",
             source=source,
-            dimensions=8,
+            dimensions=dimensions,
             max_tokens=512,
             weights_bytes=weights_bytes,
             chat=chat,
-            options=options,
+            options=options if kind is ModelKind.CHAT else {"dimensions": dimensions, **options},
         )
         folder = self.add_raw(name, msgspec.json.encode(manifest))
         return InstalledModel(manifest, folder)

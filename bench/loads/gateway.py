@@ -10,6 +10,7 @@ from bench.loads.load import Found, Load, Row, Seat, Sizes, crowd, one_by_one, p
 from bench.subjects import Names
 
 _CLIENTS = 32
+_TEXTS = 32
 
 
 class Nothing:
@@ -42,5 +43,35 @@ class Nothing:
         return {}
 
 
+class Wide:
+    """Many large vectors in one answer: what the gateway does with the bytes of them."""
+
+    def __init__(self, encoding: str, requests: int) -> None:
+        load = f"{_TEXTS} vectors of 1024, nothing computed, {encoding}"
+        self._cpu = Row(load, "the HTTP process's CPU", "ms/request")
+        self._median = Row(load, "median", "ms")
+        self.rows: Sequence[Row] = (self._cpu, self._median)
+        self._requests = requests
+        self._encoding = encoding
+        self._texts = texts.short(_TEXTS)
+
+    def suits(self, names: Names) -> bool:
+        return names.wide is not None
+
+    async def serve(self, seat: Seat) -> Found:
+        given = body(seat.names.wide, self._texts, encoding_format=self._encoding)
+        before = seat.server.cpu_seconds()
+        found = await one_by_one(lambda _: seat.server.client.post(PATH, given), self._requests)
+        cpu = seat.server.cpu_seconds() - before
+        return {self._cpu: 1000 * cpu / len(found), self._median: 1000 * percentile(found, 0.5)}
+
+    async def compute(self, engine: InProcess) -> Found:
+        return {}
+
+
 def loads(sizes: Sizes) -> list[Load]:
-    return [Nothing(sizes.requests)]
+    return [
+        Nothing(sizes.requests),
+        Wide("float", sizes.requests),
+        Wide("base64", sizes.requests),
+    ]

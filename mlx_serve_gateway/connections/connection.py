@@ -11,12 +11,15 @@ the event loop, such as the head and the body of an answer, leaves in one piece.
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.events import Closed, Event, RawData, Updated
+
+from mlx_serve_gateway.alarm import Alarm
 
 if TYPE_CHECKING:
     from mlx_serve_gateway.connections.protocol import Protocol
@@ -43,8 +46,14 @@ class Phase(Enum):
 class Connection(TCPServer):
     protocol: "Protocol"  # type: ignore[assignment]
     _phase = Phase.BUSY
-    _timer: asyncio.TimerHandle | None = None
-    _unsent = b""
+    _late_at = math.inf
+    _unsent_bytes = 0
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._unsent: list[bytes] = []
+        # It is left to ring while the phases change, or each request would cost two timers.
+        self._alarm = Alarm(self.loop.time, self._look)
 
     @property
     def _settings(self) -> "Settings":
@@ -62,7 +71,7 @@ class Connection(TCPServer):
             with suppress(asyncio.CancelledError):
                 await super().run()
         finally:
-            self._stop_timer()
+            self._alarm.clear()
             self._settings.places.give_back(self)
 
     def leave(self) -> None:
@@ -99,8 +108,9 @@ class Connection(TCPServer):
     async def _write(self, data: bytes) -> None:
         if not self._unsent:
             self.loop.call_soon(self._flush)
-        self._unsent += data
-        if len(self._unsent) > _HIGH_WATER_BYTES:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > _HIGH_WATER_BYTES:
             self._flush()
         try:
             # Most answers go out at once; a timer for each would cost as much as the rest of this.
@@ -112,10 +122,10 @@ class Connection(TCPServer):
     def _flush(self) -> None:
         if not self._unsent:
             return
-        unsent, self._unsent = self._unsent, b""
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         # Whoever reads notices as well that the connection has ended, and tells.
         with suppress(ConnectionError, RuntimeError):
-            self.writer.write(unsent)
+            self.writer.writelines(unsent)
 
     async def _wait_until_taken(self) -> None:
         """For a while; a client that takes nothing at all in it is cut off."""
@@ -134,23 +144,36 @@ class Connection(TCPServer):
         if self._phase is Phase.ENDING:
             return
         self._phase = phase
-        self._stop_timer()
         settings = self._settings
         match phase:
             case Phase.IDLE:
                 settings.places.idle(self)
-                self._timer = self.loop.call_later(settings.keep_alive_timeout, self._end)
+                self._is_late_in(settings.keep_alive_timeout)
             case Phase.HEAD:
-                self._timer = self.loop.call_later(settings.header_timeout, self._refuse_late_head)
+                self._is_late_in(settings.header_timeout)
             case Phase.BUSY:
                 settings.places.busy(self)
+                self._late_at = math.inf
             case Phase.ENDING:
                 self._begin_end()
 
-    def _end(self) -> None:
-        self._enter(Phase.ENDING)
+    def _is_late_in(self, seconds: float) -> None:
+        self._late_at = self.loop.time() + seconds
+        self._alarm.set(self._late_at)
+
+    def _look(self) -> None:
+        if self.loop.time() < self._late_at:
+            if self._late_at < math.inf:
+                self._alarm.set(self._late_at)
+        elif self._phase is Phase.IDLE:
+            self._enter(Phase.ENDING)
+        elif self._phase is Phase.HEAD:
+            self._task_group.spawn(self.protocol.refuse_late_head)
+        else:
+            self.leave()
 
     def _begin_end(self) -> None:
+        self._late_at = math.inf
         self._settings.places.idle(self)
         with suppress(OSError, RuntimeError):
             self.writer.write_eof()
@@ -159,14 +182,7 @@ class Connection(TCPServer):
             return
         is_heard = self.writer.transport.get_write_buffer_size() == 0
         patience_s = LINGER_S if is_heard else self._settings.keep_alive_timeout
-        self._timer = self.loop.call_later(patience_s, self.leave)
-
-    def _refuse_late_head(self) -> None:
-        self._task_group.spawn(self.protocol.refuse_late_head)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._is_late_in(patience_s)
 
     # --- what Hypercorn calls --------------------------------------------------------------------
 

@@ -7,18 +7,15 @@ as RFC 9110 lets a server do.
 """
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import h11
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Body, EndBody, Request, Response
-from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.h11 import H11Protocol
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_gateway.connections.requests import Requests
+from mlx_serve_gateway.connections.stream import Stream
 from mlx_serve_gateway.http.errors import error_response
 from mlx_serve_gateway.http.guard import SAFE_HEADERS
 
@@ -26,9 +23,12 @@ log = logging.getLogger(__name__)
 
 _CLOSE = (b"connection", b"close")
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 
 class Protocol(H11Protocol):
     connection: h11.Connection
+    stream: Stream | None  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -43,8 +43,7 @@ class Protocol(H11Protocol):
         send: Any,
         alpn_protocol: str | None = None,
     ) -> None:
-        requests: Any = Requests(tasks, self._invite)
-        super().__init__(app, config, context, requests, state, ssl, client, server, send)
+        super().__init__(app, config, context, tasks, state, ssl, client, server, send)
         self._has_run_ahead = False
 
     # --- from the client -------------------------------------------------------------------------
@@ -67,16 +66,17 @@ class Protocol(H11Protocol):
                 if not _has_whole_line_ends(raw):
                     await self._refuse(_not_http("lines of its head do not end in CR LF"))
                     return
-                await self._create_stream(event)
+                self.stream = Stream(self, event)
+                self.task_group.spawn(self.stream.answer, self.app)
             elif event is h11.PAUSED:
                 self._has_run_ahead = self.connection.trailing_data[0] != b""
                 return
             elif self.stream is None or event is h11.NEED_DATA:
                 return
             elif isinstance(event, h11.Data):
-                await self.stream.handle(Body(stream_id=STREAM_ID, data=event.data))
+                await self.stream.hear(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
-                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+                self.stream.hear_end()
 
     @property
     def has_begun_head(self) -> bool:
@@ -87,53 +87,55 @@ class Protocol(H11Protocol):
     def _is_between_requests(self) -> bool:
         return self.connection.their_state is h11.IDLE
 
-    async def _create_stream(self, request: h11.Request) -> None:
-        self.stream = HTTPStream(
-            self.app,
-            self.config,
-            self.context,
-            self.task_group,
-            self.ssl,
-            self.client,
-            self.server,
-            self.stream_send,
-            STREAM_ID,
-        )
-        await self.stream.handle(
-            Request(
-                stream_id=STREAM_ID,
-                headers=list(request.headers),
-                http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
-                raw_path=request.target,
-                state=self.connection_state,
-            )
-        )
-        self.keep_alive_requests += 1
+    async def invite(self) -> None:
+        """Somebody waits for the body."""
+        if self.connection.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
 
     # --- to the client ---------------------------------------------------------------------------
 
-    async def stream_send(self, event: StreamEvent) -> None:
-        if isinstance(event, Response) and event.status_code >= 200 and self._is_last:
-            event = replace(event, headers=[*event.headers, _CLOSE])
-        await super().stream_send(event)
+    async def begin(self, status: int, headers: Headers, *, is_last: bool = False) -> None:
+        """The head of an answer."""
+        last = [_CLOSE] if is_last or self._is_last else []
+        own = self.config.response_headers("h11")
+        await self._send(h11.Response(status_code=status, headers=[*headers, *last, *own]))
+
+    async def say(self, part: bytes, *, is_last: bool) -> None:
+        """A part of its body, or none."""
+        parts = [h11.Data(data=part)] if part else []
+        if not is_last:
+            await self._send(*parts)
+            return
+        await self._send(*parts, h11.EndOfMessage())
+        await self.end()
+
+    async def end(self) -> None:
+        """There is no more to say, complete or not."""
+        if self._has_run_ahead:
+            await self._close_stream()
+            await self.send(Closed())
+        else:
+            await self._maybe_recycle()
 
     @property
     def _is_last(self) -> bool:
         """Whether nothing can follow this answer: what the client still sends is not read."""
         return self._has_run_ahead or self.connection.their_state is h11.SEND_BODY
 
-    async def _maybe_recycle(self) -> None:
-        if self._has_run_ahead:
-            await self._close_stream()
-            await self.send(Closed())
+    async def _send(self, *events: h11.Event) -> None:
+        try:
+            parts = [self.connection.send(event) for event in events]
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
         else:
-            await super()._maybe_recycle()
+            for part in filter(None, parts):
+                await self.send(RawData(part))
 
-    async def _invite(self) -> None:
-        if self.connection.they_are_waiting_for_100_continue:
-            go_on = h11.InformationalResponse(status_code=100, headers=[])
-            await self._send_h11_event(go_on)
+    async def _close_stream(self) -> None:
+        if self.stream is not None:
+            self.stream.leave()
+            self.stream = None
 
     # --- refusals --------------------------------------------------------------------------------
 
@@ -146,14 +148,9 @@ class Protocol(H11Protocol):
         """Say why, if nothing was said yet, and end the connection."""
         log.info("not a request: %s", error.message)
         if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            answer = error_response(error, "", {**SAFE_HEADERS, "connection": "close"})
-            own = self.config.response_headers("h11")
-            headers = [*answer.raw_headers, *own]
-            await self._send_h11_event(
-                h11.Response(status_code=answer.status_code, headers=headers)
-            )
-            await self._send_h11_event(h11.Data(data=bytes(answer.body)))
-            await self._send_h11_event(h11.EndOfMessage())
+            answer = error_response(error, "", SAFE_HEADERS)
+            await self.begin(answer.status_code, answer.raw_headers, is_last=True)
+            await self._send(h11.Data(data=bytes(answer.body)), h11.EndOfMessage())
         await self._close_stream()
         await self.send(Closed())
 

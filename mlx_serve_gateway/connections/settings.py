@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from time import monotonic
 
 import hypercorn.asyncio.run
 import hypercorn.asyncio.tcp_server
@@ -20,6 +21,14 @@ BACKLOG = 2048
 class Settings(HypercornConfig):
     header_timeout: float
     places: Places["Connection"]
+    _dated: tuple[int, list[tuple[bytes, bytes]]] = (0, [])
+
+    def response_headers(self, protocol: str) -> list[tuple[bytes, bytes]]:
+        """With the date, which is told anew once a second."""
+        second = int(monotonic())
+        if self._dated[0] != second:
+            self._dated = second, super().response_headers(protocol)
+        return self._dated[1]
 
     def create_sockets(self) -> Sockets:
         sockets = super().create_sockets()
@@ -37,7 +46,6 @@ def settings_for(limits: LimitsConfig, listeners: list[socket.socket]) -> Settin
     settings.include_server_header = False
     settings.header_timeout = limits.header_timeout
     settings.keep_alive_timeout = limits.idle_timeout
-    settings.keep_alive_max_requests = 1_000_000
     settings.places = Places(limits.max_connections)
     # More than is allowed, so that most of what is too long is told in our words.
     settings.h11_max_incomplete_size = 2 * (limits.max_header_bytes + MAX_URL_BYTES)

@@ -58,7 +58,7 @@ class AdminApi:
         # Any kind of worker answers this as soon as it is there.
         call = TokenizeCall([""], special=False)
         with self._pool.lease(model, call, ttl_s=keep_alive_s(order.keep_alive)) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
         return self._state(model)
 
     async def unload(self, request: Request) -> Response:

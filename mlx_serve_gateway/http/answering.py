@@ -67,7 +67,7 @@ class Heard(ABC):
                     for each in said:
                         answers[each.choice].add(each)
 
-        await unless_gone(request.receive, listen())
+        await unless_gone(request.scope, listen())
         return answers
 
 

@@ -56,7 +56,7 @@ class AnthropicApi:
         model = await self._models.find(request, body.model)
         call = CountTokensCall(_conversation(body, model))
         with self._services.pool.lease(model, call) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
         return json_response({"input_tokens": len(call.tokens)})
 
 

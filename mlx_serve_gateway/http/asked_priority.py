@@ -3,14 +3,15 @@
 from starlette.requests import Request
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.header_values import header
 from mlx_serve_gateway.priority import Priority
 
-HEADER = "x-priority"
+HEADER = b"x-priority"
 
 
 def asked_priority(request: Request) -> Priority | None:
     """None leaves it to the size of the request."""
-    asked = request.headers.get(HEADER)
+    asked = header(request.scope, HEADER)
     if asked is None:
         return None
     try:

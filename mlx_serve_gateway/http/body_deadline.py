@@ -9,6 +9,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.presence import Presence
 
 _SLOWEST_BYTES_S = 1024
 
@@ -25,13 +26,14 @@ class BodyDeadline:
             await self._app(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
+        presence = Presence.of(scope)
         started: float | None = None
         received = 0
         is_open = True
 
         async def in_time() -> Message:
             nonlocal started, received, is_open
-            if not is_open:
+            if presence.is_body_here or not is_open:
                 return await receive()
             started = loop.time() if started is None else started
             due = started + patience_s(received, self._timeout_s)

@@ -25,6 +25,7 @@ from mlx_serve_gateway.http.errors import error_response
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%A-Za-z]+\]|[^\[\]:/?#@\s]+)(?::([0-9]{1,5}))?")
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
+_OF_PAGES = {b"origin", b"referer", b"cookie"}
 _FOREIGN = {"cross-site", "same-site"}
 _WITH_BODY = {"POST", "PUT", "PATCH", "DELETE"}
 _METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
@@ -52,9 +53,12 @@ class BrowserRules:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
         try:
-            self._check_host(headers)
+            self._check_host(scope)
+            if not _may_be_a_page(scope):
+                await self._app(scope, receive, send)
+                return
+            headers = Headers(scope=scope)
             origin = self._allowed_origin(headers)
             _check_media_type(scope["method"], headers)
         except ServeError as error:
@@ -67,9 +71,9 @@ class BrowserRules:
         else:
             await self._app(scope, receive, _with_origin(origin, send))
 
-    def _check_host(self, headers: Headers) -> None:
-        given = headers.getlist("host")
-        if len(given) == 1 and (found := _HOST.fullmatch(given[0])):
+    def _check_host(self, scope: Scope) -> None:
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        if len(given) == 1 and (found := _HOST.fullmatch(str(given[0], "latin-1"))):
             name = found[1].strip("[]").lower()
             if _is_address(name) or self._is_known(name.removesuffix(".")):
                 return
@@ -121,7 +125,7 @@ def _is_address(name: str) -> bool:
 
 def _check_media_type(method: str, headers: Headers) -> None:
     """Forms and plain text are what a page can send unasked; curl and LiteLLM send them too."""
-    if method not in _WITH_BODY or not _may_be_a_page(headers):
+    if method not in _WITH_BODY:
         return
     if headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers:
         return
@@ -132,10 +136,8 @@ def _check_media_type(method: str, headers: Headers) -> None:
         )
 
 
-def _may_be_a_page(headers: Headers) -> bool:
-    return any(
-        name in ("origin", "referer", "cookie") or name.startswith("sec-fetch-") for name in headers
-    )
+def _may_be_a_page(scope: Scope) -> bool:
+    return any(name in _OF_PAGES or name.startswith(b"sec-fetch-") for name, _ in scope["headers"])
 
 
 def _preflight(origin: str, headers: Headers) -> Response:

@@ -8,6 +8,8 @@ piece that says nothing else.
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from mlx_serve_common.chat import Delta, Finish, ToolCall
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import InstalledModel
@@ -49,6 +51,8 @@ class ChatChunks:
         self, model: InstalledModel, choices: int, *, is_likely: bool, wants_usage: bool
     ) -> None:
         self._heading = heading("chatcmpl-", "chat.completion.chunk", model)
+        # The same for each word that is said.
+        self._beginning = msgspec.json.encode(self._heading)[:-1] + b',"choices":['
         self._is_likely = is_likely
         self._wants_usage = wants_usage
         self._called = [0] * choices
@@ -110,7 +114,7 @@ class ChatChunks:
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-        return data(self._heading | {"choices": [told]})
+        return b"data: %b%b]}\n\n" % (self._beginning, msgspec.json.encode(told))
 
 
 def _thoughts(reasoning: str) -> dict[str, str]:

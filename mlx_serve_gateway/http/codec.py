@@ -8,9 +8,10 @@ import re
 from typing import TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.header_values import header
 
 T = TypeVar("T")
 
@@ -25,23 +26,26 @@ _MISSING = re.compile(r"missing required field `(?P<field>[^`]*)`")
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    encoding = header(request.scope, b"content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
         raise ServeError(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE, "compressed request bodies are not supported"
         )
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes:
+    announced = header(request.scope, b"content-length")
+    if announced is not None and announced.isdecimal() and int(announced) > max_bytes:
         raise too_large(max_bytes)
     chunks: list[bytes] = []
     size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                raise too_large(max_bytes)
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise ServeError(ErrorCode.CANCELLED, "the client has left") from None
+    is_whole = False
+    while not is_whole:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ServeError(ErrorCode.CANCELLED, "the client has left")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        is_whole = not message.get("more_body", False)
     return b"".join(chunks)
 
 

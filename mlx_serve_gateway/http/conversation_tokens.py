@@ -61,7 +61,7 @@ class ConversationTokensApi:
     ) -> list[int]:
         call = CountTokensCall(conversation)
         with self._services.pool.lease(model, call) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
         return call.tokens
 
 

@@ -1,34 +1,30 @@
 """Stops working for a client that has left.
 
-Hypercorn tells a handler that does not stream nothing of a disconnect: it has to listen itself.
+A handler that does not stream is told nothing of a disconnect: it has to ask for it itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable
 
-from starlette.types import Receive
+from starlette.types import Scope
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_gateway.http.presence import Presence
 
 
-async def unless_gone(receive: Receive, work: Awaitable[None]) -> None:
-    """Await ``work``; cancel it and raise ``cancelled`` as soon as the client is gone.
-
-    To be called after the body was read: the next message can only be the disconnect.
-    """
+async def unless_gone(scope: Scope, work: Awaitable[None]) -> None:
+    """Await ``work``; cancel it and raise ``cancelled`` as soon as the client is gone."""
     worker = asyncio.current_task()
     assert worker is not None
-    is_working, has_left = True, False
+    has_left = False
 
-    def leave(_: "asyncio.Task[None]") -> None:
+    def leave() -> None:
         nonlocal has_left
-        if is_working:
-            has_left = True
-            worker.cancel()
+        has_left = True
+        worker.cancel()
 
-    gone = asyncio.ensure_future(_disconnect(receive))
-    gone.add_done_callback(leave)
+    presence = Presence.of(scope)
+    presence.watch(leave)
     try:
         await work
     except asyncio.CancelledError:
@@ -37,11 +33,4 @@ async def unless_gone(receive: Receive, work: Awaitable[None]) -> None:
             raise ServeError(ErrorCode.CANCELLED, "the client has left") from None
         raise
     finally:
-        is_working = False
-        gone.cancel()
-
-
-async def _disconnect(receive: Receive) -> None:
-    message: MutableMapping[str, Any] = {}
-    while message.get("type") != "http.disconnect":
-        message = await receive()
+        presence.unwatch()

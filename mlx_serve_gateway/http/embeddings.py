@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.fingerprint import index_fingerprint
 from mlx_serve_common.models import InstalledModel, Manifest, ModelKind
 from mlx_serve_common.wire import Encoding, Vocabulary
 from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
@@ -18,6 +17,7 @@ from mlx_serve_gateway.http.codec import decode, read_body
 from mlx_serve_gateway.http.disconnect import unless_gone
 from mlx_serve_gateway.http.durations import KeepAlive, keep_alive_s
 from mlx_serve_gateway.http.embedding_input import read_input
+from mlx_serve_gateway.http.fingerprints import Fingerprints
 from mlx_serve_gateway.http.model_choice import ModelChoice
 from mlx_serve_gateway.http.prompts import Asked, choose_prompt
 from mlx_serve_gateway.http.truncation import choose_truncation
@@ -73,6 +73,7 @@ class EmbeddingsApi:
         self._services = services
         self._limits = services.config.limits
         self._models = ModelChoice(services)
+        self._fingerprints = Fingerprints()
 
     async def create(self, request: Request) -> Response:
         body = decode(_decoder, await read_body(request, self._limits.max_body_bytes))
@@ -95,7 +96,7 @@ class EmbeddingsApi:
         )
         call = EmbedCall(given.inputs, options, given.vocabulary)
         await self._compute(request, model, call, ttl_s)
-        return _answer(_openai(call, model.name), call, model.manifest)
+        return self._answer(_openai(call, model.name), call, model.manifest)
 
     async def tei(self, request: Request) -> Response:
         """The vectors alone, as text-embeddings-inference gives them."""
@@ -113,7 +114,7 @@ class EmbeddingsApi:
         )
         call = EmbedCall(given.inputs, options)
         await self._compute(request, model, call)
-        return _answer([b"[", b",".join(call.vectors), b"]"], call, model.manifest)
+        return self._answer([b"[", b",".join(call.vectors), b"]"], call, model.manifest)
 
     async def _compute(
         self,
@@ -124,7 +125,14 @@ class EmbeddingsApi:
     ) -> None:
         call.priority = asked_priority(request)
         with self._services.pool.lease(model, call, ttl_s=ttl_s) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
+
+    def _answer(
+        self, body: Iterator[bytes] | list[bytes], call: EmbedCall, manifest: Manifest
+    ) -> Response:
+        headers = computed_headers(call.compute_s, call.truncated)
+        headers["x-index-fingerprint"] = self._fingerprints.of(manifest, call.options)
+        return Response(b"".join(body), headers=headers, media_type="application/json")
 
 
 def _encoding(body: EmbeddingRequest) -> Encoding:
@@ -169,26 +177,16 @@ def _dimensions(asked: int | None, manifest: Manifest) -> int | None:
 
 def _openai(call: EmbedCall, model: str) -> Iterator[bytes]:
     """The answer around vectors that the worker has rendered: bytes are joined, nothing parsed."""
-    yield b'{"object":"list","data":['
+    start = b'{"object":"list","data":['
     for index, vector in enumerate(call.vectors):
-        comma = b"," if index else b""
-        yield b'%b{"object":"embedding","index":%d,"embedding":%b}' % (comma, index, vector)
+        yield b'%b{"object":"embedding","index":%d,"embedding":' % (start, index)
+        yield vector
+        start = b"},"
     usage = EmbeddingUsage(call.tokens, call.tokens)
-    yield b'],"model":%b,"usage":%b' % (msgspec.json.encode(model), msgspec.json.encode(usage))
+    yield b'}],"model":%b,"usage":%b' % (msgspec.json.encode(model), msgspec.json.encode(usage))
     if call.truncated:
         yield b',"truncated_inputs":%d' % call.truncated
     yield b"}"
-
-
-def _answer(body: Iterator[bytes] | list[bytes], call: EmbedCall, manifest: Manifest) -> Response:
-    headers = computed_headers(call.compute_s, call.truncated)
-    headers["x-index-fingerprint"] = index_fingerprint(
-        manifest,
-        prompt=call.options.prompt,
-        dimensions=call.options.dimensions,
-        normalize=call.options.normalize,
-    )
-    return Response(b"".join(body), headers=headers, media_type="application/json")
 
 
 def _unsupported(param: str, why: str) -> ServeError:

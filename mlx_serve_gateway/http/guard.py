@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable
 from time import monotonic
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_serve_common.logs import request_id, trace_id
@@ -22,6 +21,7 @@ log = logging.getLogger(__name__)
 # Answered also while draining, and however many requests are running.
 PROBES = {"/", "/health", "/health/detail", "/livez", "/readyz"}
 SAFE_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+_SAFE = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 NOT_COUNTED = {"/metrics", "/health", "/health/detail", "/livez", "/readyz"}
 NOBODY_HEARD = 499
 """The status of an answer that was not begun before its client left."""
@@ -68,9 +68,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = name
-                headers.update(SAFE_HEADERS)
+                own = (b"x-request-id", name.encode()), *_SAFE
+                message["headers"] = [*message["headers"], *own]
             elif not message.get("more_body"):
                 # Before it leaves: whoever has an answer finds it counted.
                 count()

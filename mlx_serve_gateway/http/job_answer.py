@@ -27,7 +27,7 @@ async def job_answer(job: Job, request: Request, *, stream: bool) -> Response:
     if stream:
         lines = _lines(job, request.scope["path"])
         return StreamingResponse(lines, media_type="application/x-ndjson")
-    await unless_gone(request.receive, _success(job))
+    await unless_gone(request.scope, _success(job))
     return json_response(progress_line(await job.ended()))
 
 

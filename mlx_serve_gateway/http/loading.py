@@ -23,5 +23,5 @@ class Loading:
         # Answered as soon as the model is there, by whatever kind of worker.
         call = TokenizeCall([""], special=False)
         with self._pool.lease(model, call, ttl_s=ttl_s) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
             return max(0.0, (lane.ready_since or started) - started)

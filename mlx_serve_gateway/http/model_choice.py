@@ -36,7 +36,7 @@ class ModelChoice:
         async def fetch() -> None:
             installed.append(await self._downloads.fetch_in_time(name))
 
-        await unless_gone(request.receive, fetch())
+        await unless_gone(request.scope, fetch())
         return self._registry.find_or_only(installed[0].name, kind)
 
     def _is_to_be_fetched(self, request: Request, name: str, error: ServeError) -> bool:

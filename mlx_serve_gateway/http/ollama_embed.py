@@ -107,7 +107,7 @@ class OllamaEmbedApi:
         call.priority = asked_priority(request)
         try:
             with self._pool.lease(model, call, ttl_s=ttl_s) as lane:
-                await unless_gone(request.receive, lane.answer(call))
+                await unless_gone(request.scope, lane.answer(call))
                 return max(0.0, (lane.ready_since or started) - started)
         except ServeError as error:
             raise _in_ollamas_words(error) from None

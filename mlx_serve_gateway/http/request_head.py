@@ -39,7 +39,7 @@ def refusal(scope: Scope, max_header_bytes: int) -> ServeError | None:
         return ServeError(
             ErrorCode.HEADERS_TOO_LARGE, f"there are more than {_MAX_HEADERS} headers"
         )
-    if sum(len(name) + len(value) for name, value in headers) > max_header_bytes:
+    if sum([len(name) + len(value) for name, value in headers]) > max_header_bytes:
         message = f"the headers are larger than {max_header_bytes} bytes"
         return ServeError(ErrorCode.HEADERS_TOO_LARGE, message)
     if wrong := _what_is_wrong(scope):

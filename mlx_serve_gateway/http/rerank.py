@@ -122,7 +122,7 @@ class RerankApi:
         model = await self._models.find(request, body.model, ModelKind.RERANKER)
         call.priority = asked_priority(request)
         with self._services.pool.lease(model, call, ttl_s=ttl_s) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
         ranked = _ranked(call, bool(body.raw_scores), body.top_n or body.top_k)
         headers = computed_headers(call.compute_s, call.truncated)
         if body.texts is not None:

@@ -75,7 +75,7 @@ class ScoreApi:
                 except ExceptionGroup as failures:
                     raise failures.exceptions[0] from None
 
-            await unless_gone(request.receive, all_answers())
+            await unless_gone(request.scope, all_answers())
         scores = [
             score
             for call in calls

@@ -50,7 +50,7 @@ class StreamedAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         telling = _Telling(self._hearing, self._dialect, self.raw_headers, send)
         try:
-            await unless_gone(receive, telling.run())
+            await unless_gone(scope, telling.run())
         except ServeError:
             if not telling.has_begun:
                 raise

@@ -197,7 +197,7 @@ class TokenizeApi:
         model = await self._models.find(request, name)
         call.priority = asked_priority(request)
         with self._services.pool.lease(model, call) as lane:
-            await unless_gone(request.receive, lane.answer(call))
+            await unless_gone(request.scope, lane.answer(call))
         return model
 
     def _texts(self, given: str | list[str], param: str) -> list[str]:

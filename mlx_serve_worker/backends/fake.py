@@ -33,8 +33,6 @@ from mlx_serve_common.wire import (
 from mlx_serve_worker import load_progress
 from mlx_serve_worker.backend import Output, Prepared, Score, Tokens, VectorWish
 
-DIMENSIONS = 8
-
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_s: float = 0.0
@@ -47,6 +45,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     garbage: bool = False
     """Answer with frames that do not decode."""
     max_tokens: int = 512
+    dimensions: int = 8
 
 
 class FakeBackend:
@@ -88,7 +87,13 @@ class FakeBackend:
         time.sleep(self._options.step_s)
         if self._options.garbage:
             return [Score("x", "y") for _ in inputs]  # type: ignore[arg-type]
-        return [_output(prepared) if obey(prepared.token_ids) else None for prepared in inputs]
+        return [self._output(prepared) if obey(prepared.token_ids) else None for prepared in inputs]
+
+    def _output(self, prepared: Prepared) -> Output:
+        values = vector(prepared.token_ids, self._options.dimensions)
+        if prepared.wish is None:
+            return Score(values[0], values[1])
+        return render(values, prepared.wish.encoding)
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
         return [spelled(text, part) for text in part.texts]
@@ -110,13 +115,6 @@ def unspelled(ids: list[int]) -> str | ServeError:
     return bytes(ids).decode(errors="replace")
 
 
-def _output(prepared: Prepared) -> Output:
-    values = vector(prepared.token_ids)
-    if prepared.wish is None:
-        return Score(values[0], values[1])
-    return render(values, prepared.wish.encoding)
-
-
 def load_as_told(options: Options) -> None:
     if options.read is not None:
         load_progress.tell("weights", options.read)
@@ -129,9 +127,9 @@ def load_as_told(options: Options) -> None:
         time.sleep(3600)
 
 
-def vector(text: str) -> list[float]:
+def vector(text: str, dimensions: int = 8) -> list[float]:
     """Multiples of 1/256: exact in float32, so every way of writing them is equal."""
-    return [byte / 256 for byte in hashlib.sha256(text.encode()).digest()[:DIMENSIONS]]
+    return [byte / 256 for byte in hashlib.shake_256(text.encode()).digest(dimensions)]
 
 
 def render(values: list[float], encoding: Encoding) -> bytes:

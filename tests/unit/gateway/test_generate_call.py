@@ -68,6 +68,18 @@ async def test_silence_is_told() -> None:
     assert await anext(pieces) == []
     one.hear(10, Delta("a"))
     assert len(await anext(pieces)) == 1
+    assert await anext(pieces) == []
+    await pieces.aclose()
+
+
+async def test_a_word_that_breaks_a_silence_begins_another() -> None:
+    one = call()
+    pieces = one.hear_all(0.01)
+    first = asyncio.ensure_future(anext(pieces))
+    await asyncio.sleep(0)
+    one.hear(10, Delta("a"))
+    assert len(await first) == 1
+    assert await anext(pieces) == []
     await pieces.aclose()
 
 

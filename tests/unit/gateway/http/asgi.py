@@ -6,6 +6,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope
 
+from mlx_serve_gateway.http.presence import Presence
+
 HOST = (b"host", b"127.0.0.1:8000")
 
 
@@ -28,6 +30,7 @@ def http_scope(
         "headers": [*([] if any(name == b"host" for name, _ in headers) else [HOST]), *headers],
         "client": client,
         "server": ("127.0.0.1", 8000),
+        "extensions": Presence().as_extension(),
     }
 
 
@@ -46,8 +49,9 @@ class Client:
         if leaves:
             self._gone.set()
 
-    def leave(self) -> None:
+    def leave(self, scope: Scope) -> None:
         self._gone.set()
+        Presence.of(scope).leave()
 
     async def receive(self) -> Message:
         if self._messages:

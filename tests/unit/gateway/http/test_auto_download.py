@@ -38,8 +38,9 @@ class Asking:
         client: tuple[str, int] = ("127.0.0.1", 5000),
     ) -> None:
         self.client = Client(msgspec.json.encode(body))
-        scope = http_scope(path, headers=headers, client=client)
-        self.task = asyncio.ensure_future(response_of(gateway.app, scope, self.client.receive))
+        self.scope = http_scope(path, headers=headers, client=client)
+        response = response_of(gateway.app, self.scope, self.client.receive)
+        self.task = asyncio.ensure_future(response)
 
     async def reply(self) -> Reply:
         return Reply(**await asyncio.wait_for(self.task, 5))
@@ -146,7 +147,7 @@ async def test_a_slow_one_is_told_to_come_back_while_it_goes_on(
 async def test_who_leaves_does_not_end_it(store: ModelStore, jobs: Jobs, runs: Runs) -> None:
     gateway = make_gateway(store, jobs)
     leaving, staying = await embedding(gateway), await embedding(gateway)
-    leaving.client.leave()
+    leaving.client.leave(leaving.scope)
     assert (await leaving.reply()).status == 499
     await installed(store, runs)
 

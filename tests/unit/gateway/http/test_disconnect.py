@@ -6,7 +6,8 @@ import pytest
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.disconnect import unless_gone
-from tests.unit.gateway.http.asgi import Client
+from mlx_serve_gateway.http.presence import Presence
+from tests.unit.gateway.http.asgi import http_scope
 
 
 class Work:
@@ -24,26 +25,20 @@ class Work:
             raise
 
 
-def client() -> Client:
-    present = Client()
-    present._messages.clear()
-    return present
-
-
 async def test_work_whose_client_stays_is_done() -> None:
     work = Work()
     work.may_end.set()
-    await unless_gone(client().receive, work.run())
+    await unless_gone(http_scope(), work.run())
 
     assert work.outcome == "done"
 
 
 async def test_a_client_that_leaves_ends_its_work() -> None:
-    work, leaving = Work(), client()
-    waiting = asyncio.ensure_future(unless_gone(leaving.receive, work.run()))
-    await asyncio.sleep(0.001)
+    work, scope = Work(), http_scope()
+    waiting = asyncio.ensure_future(unless_gone(scope, work.run()))
+    await asyncio.sleep(0)
     assert work.outcome == "running"
-    leaving.leave()
+    Presence.of(scope).leave()
 
     with pytest.raises(ServeError) as raised:
         await waiting
@@ -51,11 +46,23 @@ async def test_a_client_that_leaves_ends_its_work() -> None:
     assert work.outcome == "cancelled"
 
 
+async def test_a_client_that_has_left_before_ends_its_work() -> None:
+    work, scope = Work(), http_scope()
+    Presence.of(scope).leave()
+
+    with pytest.raises(ServeError) as raised:
+        async with asyncio.timeout(5):
+            await unless_gone(scope, work.run())
+    assert raised.value.code is ErrorCode.CANCELLED
+    assert work.outcome == "cancelled"
+
+
 async def test_an_answer_that_came_at_the_same_moment_is_not_lost() -> None:
-    work, leaving = Work(), client()
+    work, scope = Work(), http_scope()
     work.may_end.set()
-    leaving.leave()
-    await unless_gone(leaving.receive, work.run())
+    Presence.of(scope).leave()
+    await unless_gone(scope, work.run())
+    await asyncio.sleep(0)
 
     assert work.outcome == "done"
 
@@ -65,14 +72,14 @@ async def test_what_the_work_raises_is_raised() -> None:
         raise ServeError(ErrorCode.QUEUE_FULL, "full")
 
     with pytest.raises(ServeError) as raised:
-        await unless_gone(client().receive, failing())
+        await unless_gone(http_scope(), failing())
     assert raised.value.code is ErrorCode.QUEUE_FULL
 
 
 async def test_cancelling_the_handler_cancels_the_work() -> None:
     work = Work()
-    waiting = asyncio.ensure_future(unless_gone(client().receive, work.run()))
-    await asyncio.sleep(0.001)
+    waiting = asyncio.ensure_future(unless_gone(http_scope(), work.run()))
+    await asyncio.sleep(0)
     waiting.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -80,24 +87,39 @@ async def test_cancelling_the_handler_cancels_the_work() -> None:
     assert work.outcome == "cancelled"
 
 
-async def test_nobody_listens_for_a_client_that_was_answered() -> None:
-    work, staying = Work(), client()
-    work.may_end.set()
-    before = asyncio.all_tasks()
-    await unless_gone(staying.receive, work.run())
+async def test_a_stop_at_the_same_moment_is_no_disconnect() -> None:
+    work, scope = Work(), http_scope()
+    waiting = asyncio.ensure_future(unless_gone(scope, work.run()))
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    Presence.of(scope).leave()
+    waiting.cancel()
 
-    assert asyncio.all_tasks() == before
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
-async def test_other_messages_do_not_end_the_work() -> None:
-    work = Work()
-    chatty = Client(b"late", b"later")
-    waiting = asyncio.ensure_future(unless_gone(chatty.receive, work.run()))
-    await asyncio.sleep(0.001)
-    assert not waiting.done()
+async def test_work_that_notices_it_itself_and_is_done_stays_done() -> None:
+    scope = http_scope()
+
+    async def last_words() -> None:
+        Presence.of(scope).leave()
+
+    async def answer() -> str:
+        await unless_gone(scope, last_words())
+        await asyncio.sleep(0)
+        return "sent"
+
+    assert await asyncio.ensure_future(answer()) == "sent"
+
+
+async def test_who_leaves_after_the_answer_disturbs_nobody() -> None:
+    work, scope = Work(), http_scope()
     work.may_end.set()
-    await waiting
 
-    assert work.outcome == "done"
+    async def answer() -> str:
+        await unless_gone(scope, work.run())
+        Presence.of(scope).leave()
+        await asyncio.sleep(0)
+        return "sent"
+
+    assert await asyncio.ensure_future(answer()) == "sent"

@@ -32,8 +32,8 @@ class Pulling:
     """A request in flight."""
 
     def __init__(self, gateway: Gateway, path: str = "/api/pull", **body: Any) -> None:
-        self.client = Client(msgspec.json.encode(body))
-        response = response_of(gateway.app, http_scope(path), self.client.receive)
+        self.client, self.scope = Client(msgspec.json.encode(body)), http_scope(path)
+        response = response_of(gateway.app, self.scope, self.client.receive)
         self.task = asyncio.ensure_future(response)
 
     async def reply(self) -> Reply:
@@ -152,7 +152,7 @@ async def test_who_leaves_ends_nothing_and_who_asks_again_joins(
     gateway: Gateway, runs: Runs, stream: bool
 ) -> None:
     leaving = await pulling(gateway, stream=stream)
-    leaving.client.leave()
+    leaving.client.leave(leaving.scope)
     await settle()
     await asyncio.wait((leaving.task,), timeout=1)
     assert leaving.task.done()

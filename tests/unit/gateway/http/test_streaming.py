@@ -58,18 +58,11 @@ class Speaker(Heard):
 async def streamed(*words: str | Exception) -> str:
     speaker = Speaker(*words)
     answer = StreamedAnswer(speaker, Plain())
-    response = await response_of(answer, http_scope(), _read().receive)
+    response = await response_of(answer, http_scope(), Client().receive)
     assert response["status"] == 200
     assert "content-length" not in response["headers"]
     assert speaker.has_ended
     return bytes(response["body"]).decode()
-
-
-def _read() -> Client:
-    """A client whose request was read."""
-    client = Client()
-    client._messages.clear()
-    return client
 
 
 async def test_words_between_a_beginning_and_an_end() -> None:
@@ -99,17 +92,17 @@ async def test_a_failure_before_the_first_word_is_no_stream() -> None:
 
 @pytest.mark.parametrize("words", [("a", None), (None,)], ids=["within", "before"])
 async def test_who_leaves_ends_it(words: tuple[str | None, ...]) -> None:
-    speaker, client = Speaker(*words), _read()
+    speaker, client, scope = Speaker(*words), Client(), http_scope()
     answer = StreamedAnswer(speaker, Plain())
 
     async def listen() -> None:
         try:
-            await response_of(answer, http_scope(), client.receive)
+            await response_of(answer, scope, client.receive)
         except ServeError as error:
             assert error.code is ErrorCode.CANCELLED
 
     listening = asyncio.ensure_future(listen())
     await asyncio.sleep(0)
-    client.leave()
+    client.leave(scope)
     await listening
     assert speaker.has_ended
