@@ -54,7 +54,7 @@ def main(
         for line in absent:
             _say(f"left out: {line}")
         sizes = QUICK if quick else Sizes()
-        bench = Bench(made, all_loads(sizes, made.ends), peers, Path(folder), only)
+        bench = Bench(made, all_loads(sizes, made.marks), peers, Path(folder), only)
         uvloop.run(bench.run(1 if quick else rounds, with_limits=not quick))
     for name, fact in machine().items():
         _say(f"{name}: {fact}")
