@@ -27,18 +27,36 @@ def side_by_side(
     compute: Callable[[Sequence[Prepared]], mx.array], inputs: Sequence[Prepared]
 ) -> mx.array:
     """``compute(inputs)``, which gives a row for each input."""
-    blas = None if device.current().fuses else _blas()
-    parts = split([each.length for each in inputs], 1 if blas is None else blas.threads)
-    if blas is None or len(parts) == 1:
+    parts = split([each.length for each in inputs], count())
+    if len(parts) == 1:
         return compute(inputs)
     results = []
-    for stream, part in zip(_streams(blas.threads), parts, strict=False):
-        with mx.stream(stream):
+    for number, part in enumerate(parts):
+        with lane(number):
             results.append(compute(inputs[part]))
-    with blas.one_thread_each():
-        # All of them at once, or the second would begin when the first is nearly done.
-        mx.eval(*results)
+    evaluate(results)
     return mx.concatenate(results)
+
+
+def count() -> int:
+    """How many lanes there are."""
+    blas = None if device.current().fuses else _blas()
+    return 1 if blas is None else blas.threads
+
+
+def lane(number: int) -> Any:
+    """What is computed in this context is computed there."""
+    return mx.stream(_streams(count())[number])
+
+
+def evaluate(results: Any) -> None:
+    """All of them at once, or the second lane would begin when the first is nearly done."""
+    blas = _blas()
+    if blas is None:
+        mx.eval(results)
+        return
+    with blas.one_thread_each():
+        mx.eval(results)
 
 
 def split(lengths: Sequence[int], most: int) -> list[slice]:
