@@ -19,8 +19,6 @@ from mlx_serve_worker.mlx_lm_runtime import BatchGenerator
 # More at a time make each wait longer for its first token.
 MAX_READING = 8
 _MOST_SHARES = 4
-_FIRST_WORD = 4
-"""So many next words may be late for a first one: each group that joins costs a pass of its own."""
 
 
 class Token(NamedTuple):
@@ -85,7 +83,7 @@ class Batch:
         if not self._saying:
             return self._prefill_tokens * _MOST_SHARES
         others = max(0, len(self._reader) - 1)
-        shares = min(_MOST_SHARES, 1 + _FIRST_WORD * others / len(self._saying))
+        shares = min(_MOST_SHARES, 1 + others / len(self._saying))
         return int(self._prefill_tokens * shares)
 
     def add(self, key: int, member: Member) -> None:
