@@ -82,7 +82,7 @@ class Bench:
         def is_wanted(row: Row) -> bool:
             return not only or any(words in row.load for words in only)
 
-        loads = all_loads(sizes, made.ends)
+        loads = all_loads(sizes, made.marks)
         self._loads = [each for each in loads if any(map(is_wanted, each.rows))]
         self._with_cold = any(map(is_wanted, cold.ROWS))
         self._with_switching = any(map(is_wanted, switching.ROWS))

@@ -16,7 +16,7 @@ import numpy as np
 from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.worker_env import worker_environment
 from tests.engine import safetensors_file
-from tests.engine.tiny_chat import END, END_OF_TEXT, chat_tokenizer, write_chat_repository
+from tests.engine.tiny_chat import CALLS, SPECIALS, THOUGHTS, chat_tokenizer, write_chat_repository
 from tests.store import ModelStore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,13 +44,13 @@ class Models(NamedTuple):
     reranker: Path
     chat: Path
     """As their publishers would have them, for everybody else."""
-    ends: list[int]
-    """Ids of the chat model that end an answer."""
+    marks: list[int]
+    """Ids of the chat model that end an answer, or make it something else than a text."""
 
 
 def real(folder: Path) -> Models:
     models = Models(
-        folder / "models", _STARTER, folder / "reranker", folder / "chat", _ends(_ARCHITECTURE)
+        folder / "models", _STARTER, folder / "reranker", folder / "chat", _marks(_ARCHITECTURE)
     )
     if not models.store.exists():
         _write_reranker(models.reranker)
@@ -116,7 +116,8 @@ def _starter_tensors() -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in floats.items()}
 
 
-def _ends(architecture: str) -> list[int]:
+def _marks(architecture: str) -> list[int]:
     tokenizer = chat_tokenizer(architecture)
     vocabulary = tokenizer.get_vocab()
-    return [vocabulary[token] for token in (END, END_OF_TEXT)]
+    marks = (*SPECIALS, *THOUGHTS, *CALLS)
+    return [vocabulary[mark] for mark in marks if mark in vocabulary]

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from mlx_serve_common.models import Manifest
 from mlx_serve_worker import chat_architectures, device, library_weights, weights
 from mlx_serve_worker.model_folder import read_checked_manifest, read_config
-from mlx_serve_worker.models.activations import speed_up_mlx_lm
 from mlx_serve_worker.models.language_model import LanguageModel
+from mlx_serve_worker.models.mlx_lm_speed import speed_up_mlx_lm
 from mlx_serve_worker.quantization import quantize_stored
 
 

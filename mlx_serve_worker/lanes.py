@@ -10,6 +10,7 @@ threads afterwards as before.
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -30,26 +31,39 @@ def side_by_side(
     compute: Callable[[Sequence[Prepared]], mx.array], inputs: Sequence[Prepared]
 ) -> mx.array:
     """``compute(inputs)``, which gives a row for each input."""
-    blas = None if device.current().fuses else openblas()
-    if blas is None:
-        return compute(inputs)
     lengths = [each.length for each in inputs]
-    if sum(lengths) < _FEW_TOKENS:
-        with blas.one_thread_each():
-            result = compute(inputs)
-            mx.eval(result)
-            return result
-    parts = split(lengths, blas.threads)
+    parts = split(lengths, count())
+    if count() > 1 and sum(lengths) < _FEW_TOKENS:
+        result = compute(inputs)
+        evaluate(result)
+        return result
     if len(parts) == 1:
         return compute(inputs)
     results = []
-    for stream, part in zip(_streams(blas.threads), parts, strict=False):
-        with mx.stream(stream):
+    for number, part in enumerate(parts):
+        with lane(number):
             results.append(compute(inputs[part]))
-    with blas.one_thread_each():
-        # All of them at once, or the second would begin when the first is nearly done.
-        mx.eval(*results)
+    evaluate(results)
     return mx.concatenate(results)
+
+
+def count() -> int:
+    """How many lanes there are."""
+    blas = None if device.current().fuses else openblas()
+    return 1 if blas is None else blas.threads
+
+
+def lane(number: int) -> Any:
+    """What is computed in this context is computed there."""
+    return mx.stream(_streams(count())[number])
+
+
+def evaluate(results: Any) -> None:
+    """All of them at once, or the second lane would begin when the first is nearly done; each with
+    one thread."""
+    blas = None if device.current().fuses else openblas()
+    with nullcontext() if blas is None else blas.one_thread_each():
+        mx.eval(results)
 
 
 def split(lengths: Sequence[int], most: int) -> list[slice]:

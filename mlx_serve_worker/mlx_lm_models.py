@@ -8,7 +8,7 @@ import importlib
 from types import ModuleType
 
 from mlx_serve_worker.bare_packages import bare_package
-from mlx_serve_worker.models.activations import speed_up_mlx_lm
+from mlx_serve_worker.models.mlx_lm_speed import speed_up_mlx_lm
 
 
 def mlx_lm_model(name: str) -> ModuleType:

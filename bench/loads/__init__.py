@@ -4,12 +4,12 @@ from bench.loads import chat, embedding, gateway, mixed, reranking
 from bench.loads.load import Load, Sizes
 
 
-def all_loads(sizes: Sizes, ends: list[int]) -> list[Load]:
+def all_loads(sizes: Sizes, marks: list[int]) -> list[Load]:
     """In the order in which they are run."""
     return [
         *gateway.loads(sizes),
         *embedding.loads(sizes),
         *reranking.loads(sizes),
-        *chat.loads(sizes, ends),
-        *mixed.loads(sizes, ends),
+        *chat.loads(sizes, marks),
+        *mixed.loads(sizes, marks),
     ]

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -18,7 +19,9 @@ from bench.subjects import Names
 _NEVER = -100.0
 _CONTENT = re.compile(rb'"content": ?"((?:[^"\\]|\\.)*)"')
 
-_numbers = itertools.count()
+_numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
+"""Of each subject: all are asked the same, and nobody twice."""
+_IN_PROCESS = 0
 
 
 class Stream(NamedTuple):
@@ -27,15 +30,19 @@ class Stream(NamedTuple):
     gaps: list[float]
 
 
-def chat_body(model: str | None, ends: Sequence[int], tokens: int) -> bytes:
+def new_prompt(subject: int) -> str:
+    return texts.prompt(next(_numbers[subject]))
+
+
+def chat_body(model: str | None, prompt: str, marks: Sequence[int], tokens: int) -> bytes:
     given = {
         "model": model,
-        "messages": [{"role": "user", "content": texts.prompt(next(_numbers))}],
+        "messages": [{"role": "user", "content": prompt}],
         "max_tokens": tokens,
         "temperature": 0.0,
         "stream": True,
         # Every answer has the same length.
-        "logit_bias": {str(end): _NEVER for end in ends},
+        "logit_bias": {str(mark): _NEVER for mark in marks},
     }
     return msgspec.json.encode(given)
 
@@ -56,21 +63,20 @@ def _says(chunk: bytes) -> bool:
 
 
 class Chat:
-    def __init__(self, streams: int, tokens: int, ends: Sequence[int]) -> None:
+    def __init__(self, streams: int, tokens: int, marks: Sequence[int]) -> None:
         load = f"chat, {streams} streams" if streams > 1 else "chat, 1 stream"
         self._rate = Row(load, "throughput", "tokens/s", True)
         self._first = Row(load, "first token, median", "ms")
         self._last = Row(load, "first token, p99", "ms")
         self.rows: Sequence[Row] = (self._rate, self._first, self._last)
-        self._streams, self._tokens, self._ends = streams, tokens, ends
+        self._streams, self._tokens, self._marks = streams, tokens, marks
 
     def suits(self, names: Names) -> bool:
         return names.chat is not None
 
     async def serve(self, seat: Seat) -> Found:
-        bodies = [
-            chat_body(seat.names.chat, self._ends, self._tokens) for _ in range(self._streams)
-        ]
+        prompts = [new_prompt(seat.server.pid) for _ in range(self._streams)]
+        bodies = [chat_body(seat.names.chat, each, self._marks, self._tokens) for each in prompts]
         started = perf_counter()
         found = await asyncio.gather(*(listen(seat.server.client, body) for body in bodies))
         rate = self._streams * self._tokens / (perf_counter() - started)
@@ -82,10 +88,10 @@ class Chat:
         }
 
     async def compute(self, engine: InProcess) -> Found:
-        prompts = [texts.prompt(next(_numbers)) for _ in range(self._streams)]
+        prompts = [new_prompt(_IN_PROCESS) for _ in range(self._streams)]
         task = ChatTask(prompts, self._tokens)
         return {self._rate: self._streams * self._tokens / await engine.seconds(task)}
 
 
-def loads(sizes: Sizes, ends: Sequence[int]) -> list[Load]:
-    return [Chat(streams, sizes.tokens, ends) for streams in sizes.streams]
+def loads(sizes: Sizes, marks: Sequence[int]) -> list[Load]:
+    return [Chat(streams, sizes.tokens, marks) for streams in sizes.streams]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from bench import texts
 from bench.in_process import InProcess
-from bench.loads.chat import chat_body, listen
+from bench.loads.chat import chat_body, listen, new_prompt
 from bench.loads.embedding import PATH, body
 from bench.loads.load import Found, Load, Row, Seat, Sizes, one_by_one, percentile
 from bench.loads.reranking import PATH as RERANK
@@ -113,8 +113,8 @@ class ChatBesideIndexing:
     _beside = Row("chat, 1 stream, while an index is built", "between two tokens, p99", "ms")
     rows: Sequence[Row] = (_alone, _beside)
 
-    def __init__(self, tokens: int, ends: Sequence[int]) -> None:
-        self._tokens, self._ends = tokens, ends
+    def __init__(self, tokens: int, marks: Sequence[int]) -> None:
+        self._tokens, self._marks = tokens, marks
 
     def suits(self, names: Names) -> bool:
         return names.embedder is not None and names.chat is not None
@@ -126,7 +126,8 @@ class ChatBesideIndexing:
         return {self._alone: alone, self._beside: beside}
 
     async def _slowest(self, seat: Seat) -> float:
-        given = chat_body(seat.names.chat, self._ends, self._tokens)
+        prompt = new_prompt(seat.server.pid)
+        given = chat_body(seat.names.chat, prompt, self._marks, self._tokens)
         stream = await listen(seat.server.client, given)
         return 1000 * percentile(stream.gaps or [0.0], 0.99)
 
@@ -134,9 +135,9 @@ class ChatBesideIndexing:
         return {}
 
 
-def loads(sizes: Sizes, ends: Sequence[int]) -> list[Load]:
+def loads(sizes: Sizes, marks: Sequence[int]) -> list[Load]:
     return [
         QueryBesideIndexing(sizes.singles),
         RankingBesideIndexing(sizes.singles),
-        ChatBesideIndexing(sizes.tokens, ends),
+        ChatBesideIndexing(sizes.tokens, marks),
     ]

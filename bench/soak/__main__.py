@@ -40,7 +40,7 @@ async def _soaked(made: models.Models, folder: Path, total_s: float, tokens: int
     server, _ = await subject.started(folder)
     with server:
         warm_up_s = min(_MOST_WARM_UP_S, total_s * _WARM_UP_SHARE)
-        load, samples = SoakLoad(server.client, made.ends, tokens), Samples(server)
+        load, samples = SoakLoad(server.client, made.marks, tokens), Samples(server)
         ends_at = perf_counter() + total_s
         click.echo(f"soak: {total_s:.0f} s, judged after {warm_up_s:.0f} s", err=True)
         try:

@@ -15,7 +15,7 @@ import msgspec
 
 from bench import texts
 from bench.http_client import Client
-from bench.loads.chat import chat_body
+from bench.loads.chat import chat_body, new_prompt
 from bench.loads.embedding import PATH, body
 from bench.loads.reranking import PATH as RERANK
 from bench.loads.reranking import rerank_body
@@ -29,9 +29,9 @@ Ask = Callable[[], Awaitable[None]]
 
 
 class SoakLoad:
-    def __init__(self, client: Client, ends: list[int], tokens: int) -> None:
+    def __init__(self, client: Client, marks: list[int], tokens: int) -> None:
         self._client = client
-        self._ends = ends
+        self._marks = marks
         self._tokens = tokens
         self._random = Random(7)
         self._texts = texts.mixed(512)
@@ -69,7 +69,7 @@ class SoakLoad:
 
     async def _chat(self) -> None:
         """Every third listener leaves in the middle of the answer."""
-        given = chat_body("chat", self._ends, self._tokens)
+        given = chat_body("chat", new_prompt(0), self._marks, self._tokens)
         leaves = next(self._numbers) % 3 == 0
         chunks = self._client.stream("/v1/chat/completions", given)
         async with aclosing(cast(AsyncGenerator[bytes], chunks)):

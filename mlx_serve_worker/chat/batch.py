@@ -1,36 +1,24 @@
 """mlx-lm's ``BatchGenerator``, with the reading of prompts bounded as a whole.
 
-Invariants: at most ``prefill_tokens`` of all new prompts together are read between two steps of the
-running answers, and a few times as many while there is none; what leaves takes with it what it has
-read.
+Invariants: at most ``prefill_tokens`` of a new prompt are read between two steps of the running
+answers (and a quarter more, if that is all of it), up to four times as many where nobody runs or
+several wait to be read apart; what leaves takes with it what it has read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from mlx_serve_worker.chat.penalties import Processor
-from mlx_serve_worker.chat.sampling import Sampler
+from mlx_serve_worker.chat.member import Member
+from mlx_serve_worker.chat.reader import Progress, Reader
 from mlx_serve_worker.chat.watched_model import WatchedModel
 from mlx_serve_worker.mlx_lm_runtime import BatchGenerator
 
 # More at a time make each wait longer for its first token.
 MAX_READING = 8
-_MORE_ALONE = 4
-
-
-class Member(NamedTuple):
-    """What is to be continued, and how."""
-
-    prompt: Sequence[int]
-    known: int
-    """So many of the prompt's tokens are in ``cache``."""
-    cache: list[Any]
-    max_tokens: int
-    sampler: Sampler
-    processors: Sequence[Processor]
+_MOST_SHARES = 4
 
 
 class Token(NamedTuple):
@@ -49,10 +37,21 @@ class Left(NamedTuple):
 
 
 class Batch:
+    """Its members are known by the keys that they are added with."""
+
     def __init__(
-        self, model: WatchedModel, *, ends: Sequence[int], max_sequences: int, prefill_tokens: int
+        self,
+        model: WatchedModel,
+        *,
+        ends: Sequence[int],
+        max_sequences: int,
+        prefill_tokens: int,
+        reads_apart: bool,
     ) -> None:
+        """``reads_apart`` if prompts are read one by one, not as rows of one pass."""
+        self._model = model
         self._prefill_tokens = prefill_tokens
+        self._reads_apart = reads_apart
         self._make = partial(
             BatchGenerator,
             model,
@@ -61,17 +60,40 @@ class Batch:
             prefill_batch_size=max_sequences,
             prefill_step_size=prefill_tokens,
         )
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._generator = self._make()
+        self._reader = Reader(self._model)
+        self._keys: dict[int, int] = {}
+        """By what the generator calls its members."""
         self._reading: dict[int, int] = {}
-        """How many tokens of each prompt were known before."""
+        """How many tokens of each prompt in the generator were known before, by key."""
         self._saying: set[int] = set()
+        self._silent: set[int] = set()
+        """Those of them that have not said anything yet."""
 
     @property
     def can_read_more(self) -> bool:
-        return len(self._reading) < MAX_READING
+        return len(self._reading) + len(self._reader) < MAX_READING
 
-    def add(self, member: Member) -> int:
-        (key,) = self._generator.insert(
+    @property
+    def _budget(self) -> int:
+        """The more wait to be read one by one, the longer others may wait for their next token."""
+        if not self._saying:
+            return self._prefill_tokens * _MOST_SHARES
+        others = max(0, len(self._reader) - 1)
+        shares = min(_MOST_SHARES, 1 + others / len(self._saying))
+        return int(self._prefill_tokens * shares)
+
+    def add(self, key: int, member: Member) -> None:
+        if self._reads_apart and member.known + 1 < len(member.prompt):
+            self._reader.add(key, member)
+        else:
+            self._insert(key, member)
+
+    def _insert(self, key: int, member: Member) -> None:
+        (uid,) = self._generator.insert(
             [list(member.prompt[member.known :])],
             max_tokens=[member.max_tokens],
             caches=[member.cache],
@@ -79,36 +101,47 @@ class Batch:
             samplers=[member.sampler],
             logits_processors=[list(member.processors)],
         )
+        self._keys[uid] = key
         self._reading[key] = member.known
-        return int(key)
 
-    def remove(self, keys: Sequence[int]) -> dict[int, Left]:
+    def remove(self, keys: Collection[int]) -> dict[int, Left]:
         """Those that were being continued leave what they have read and said."""
-        done = [key for key in keys if key not in self._reading]
+        self._reader.remove(keys)
+        uids = {uid: key for uid, key in self._keys.items() if key in keys}
+        done = [uid for uid, key in uids.items() if key not in self._reading]
         with mx.stream(self._generator.stream):
             left = self._generator.extract_cache(done)
-            self._generator.remove(keys)
-        for key in keys:
+            self._generator.remove([*uids])
+        for uid, key in uids.items():
+            del self._keys[uid]
             self._reading.pop(key, None)
         self._saying.difference_update(keys)
-        return {key: Left(list(tokens), cache) for key, (cache, tokens) in left.items()}
+        self._silent.difference_update(keys)
+        return {uids[uid]: Left(list(tokens), cache) for uid, (cache, tokens) in left.items()}
 
-    def step(self) -> tuple[list[tuple[int, int, int]], list[Token], dict[int, Left]]:
+    def step(self) -> tuple[list[Progress], list[Token], dict[int, Left]]:
         """Which prompts were read how far, the next tokens, and what those that end leave."""
+        budget = self._budget
+        progress: list[Progress] = []
+        # Who is about to say the first word does not wait for others to be read.
+        if not self._silent:
+            progress, whole = self._reader.read(budget)
+            for key, member in whole.items():
+                self._insert(key, member)
         if self._reading:
-            budget = self._prefill_tokens * (1 if self._saying else _MORE_ALONE)
             self._generator.prefill_step_size = max(1, budget // len(self._reading))
         read, said = self._generator.next()
-        progress = []
         for each in read:
-            known = self._reading[each.uid]
-            progress.append((each.uid, each.progress[0] + known, each.progress[1] + known))
+            key = self._keys[each.uid]
+            known = self._reading[key]
+            progress.append(Progress(key, each.progress[0] + known, each.progress[1] + known))
             if each.end_of_prompt:
-                del self._reading[each.uid]
-                self._saying.add(each.uid)
+                del self._reading[key]
+                self._saying.add(key)
+                self._silent.add(key)
         tokens = [
             Token(
-                each.uid,
+                self._keys[each.uid],
                 each.token,
                 each.logprobs,
                 each.finish_reason == "stop",
@@ -117,16 +150,15 @@ class Batch:
             for each in said
         ]
         left = {
-            each.uid: Left(each.all_tokens, each.prompt_cache)
+            self._keys.pop(each.uid): Left(each.all_tokens, each.prompt_cache)
             for each in said
             if each.finish_reason is not None
         }
         self._saying.difference_update(left)
+        self._silent.difference_update(token.key for token in tokens)
         return progress, tokens, left
 
     def clear(self) -> None:
         """Forget all, whatever state it is in."""
         self._generator.close()
-        self._generator = self._make()
-        self._reading.clear()
-        self._saying.clear()
+        self._begin_anew()

@@ -12,7 +12,8 @@ from typing import Any
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.backend import Step
 from mlx_serve_worker.chat.answer import Answer
-from mlx_serve_worker.chat.batch import Batch, Left, Member, Token
+from mlx_serve_worker.chat.batch import Batch, Left, Token
+from mlx_serve_worker.chat.member import Member
 from mlx_serve_worker.chat.prompt_cache import PromptCache
 from mlx_serve_worker.chat.room import STEP, Room
 from mlx_serve_worker.failure_log import log_failure
@@ -37,7 +38,6 @@ class Schedule:
         self._max_sequences = max_sequences
         self._waiting: deque[Answer] = deque()
         self._running: dict[int, Answer] = {}
-        """By their keys in the batch."""
 
     @property
     def is_idle(self) -> bool:
@@ -59,7 +59,7 @@ class Schedule:
     def stop(self, ids: Collection[int]) -> None:
         gone = set(ids)
         self._waiting = deque(each for each in self._waiting if each.id not in gone)
-        self._leave([key for key, answer in self._running.items() if answer.id in gone], {})
+        self._leave([id for id in self._running if id in gone], {})
 
     def step(self) -> Step:
         while self._waiting and self._begin(self._waiting[0]):
@@ -70,7 +70,7 @@ class Schedule:
         except Exception:
             self._give_up(step)
             return step
-        step.read.extend((self._running[key].id, done, total) for key, done, total in read)
+        step.read.extend(read)
         over = [token.key for token in tokens if self._hear(token, step)]
         self._leave(over, left, lost={id for id, _ in step.failed})
         return step
@@ -87,7 +87,8 @@ class Schedule:
             return False
         known = self._prompts.find(answer.prompt)
         self._make_room()
-        key = self._batch.add(
+        self._batch.add(
+            answer.id,
             Member(
                 prompt=answer.prompt,
                 known=0 if known is None else known.tokens,
@@ -95,10 +96,10 @@ class Schedule:
                 max_tokens=answer.max_tokens,
                 sampler=answer.sampler,
                 processors=answer.processors,
-            )
+            ),
         )
         answer.begin(0 if known is None else known.tokens)
-        self._running[key] = answer
+        self._running[answer.id] = answer
         return True
 
     def _hear(self, token: Token, step: Step) -> bool:
@@ -124,15 +125,15 @@ class Schedule:
         self._make_room()
         return True
 
-    def _leave(self, keys: list[int], left: dict[int, Left], lost: Collection[int] = ()) -> None:
-        """``lost`` are those whose cache is good for nothing, by their ids."""
-        if others := [key for key in keys if key not in left]:
+    def _leave(self, ids: list[int], left: dict[int, Left], lost: Collection[int] = ()) -> None:
+        """``lost`` are those whose cache is good for nothing."""
+        if others := [id for id in ids if id not in left]:
             left = left | self._batch.remove(others)
-        for key in keys:
-            answer = self._running.pop(key)
-            self._room.release(answer.id)
-            if key in left and answer.id not in lost:
-                self._prompts.keep(left[key].tokens, left[key].cache)
+        for id in ids:
+            del self._running[id]
+            self._room.release(id)
+            if id in left and id not in lost:
+                self._prompts.keep(left[id].tokens, left[id].cache)
         self._make_room()
 
     def _give_up(self, step: Step) -> None:

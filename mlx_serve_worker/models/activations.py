@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker import device
@@ -88,12 +87,6 @@ def silu(x: mx.array) -> mx.array:
     if device.current().fuses or x.size < _FEW:
         return x * mx.sigmoid(x)
     return _silu_by_polynomials(x)
-
-
-def speed_up_mlx_lm() -> None:
-    """Its models look ``silu`` up in ``mlx.nn`` whenever they compute."""
-    if not device.current().fuses:
-        nn.silu = silu
 
 
 def linear(x: mx.array) -> mx.array:

@@ -4,7 +4,7 @@ Invariants: inputs are padded on the right; masks are boolean, true where a toke
 row of a mask is without a true value, so that no kernel has to define what it gives for none.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +16,7 @@ from mlx_serve_worker.models.token_rows import TokenRows
 
 _FEW_SCORES = 8192
 """For fewer, MLX's own attention takes less than the operations that replace its ``exp``."""
+_by_mlx = mx.fast.scaled_dot_product_attention
 
 
 def by_head(x: mx.array, heads: int) -> mx.array:
@@ -28,18 +29,32 @@ def attend(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None
 ) -> mx.array:
     """Attention by head, its results side by side again: (texts, tokens, heads * size)."""
-    kernel = _kernel(queries, keys)
+    kernel = attention_by_polynomials if _is_worth_it(queries, keys) else _by_mlx
     mixed = kernel(queries, keys, values, scale=scale, mask=mask)
     batch, _, length, _ = mixed.shape
     return mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1)
 
 
-def _kernel(queries: mx.array, keys: mx.array) -> Callable[..., mx.array]:
+def any_attention(
+    q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Any = None, **more: Any
+) -> mx.array:
+    """In place of MLX's own, for models that are not ours: with all that it can be asked for."""
+    is_plain = all(option is None for option in more.values())
+    if not is_plain or not _is_worth_it(q, k):
+        return _by_mlx(q, k, v, scale=scale, mask=mask, **more)
+    if isinstance(mask, str):
+        length, places = q.shape[2], k.shape[2]
+        mask = mx.arange(places - length, places)[:, None] >= mx.arange(places)
+    if mask is not None and mask.dtype == mx.bool_:
+        # Padding may see nothing at all, and is to be a number nevertheless.
+        mask = mx.where(mask, 0.0, mx.finfo(mx.float32).min)
+    return attention_by_polynomials(q, k, v, scale=scale, mask=mask)
+
+
+def _is_worth_it(queries: mx.array, keys: mx.array) -> bool:
     texts, heads, length, _ = queries.shape
-    is_little = texts * heads * length * keys.shape[2] < _FEW_SCORES
-    if device.current().fuses or is_little or queries.dtype != mx.float32:
-        return mx.fast.scaled_dot_product_attention
-    return attention_by_polynomials
+    is_much = texts * heads * length * keys.shape[2] >= _FEW_SCORES
+    return is_much and queries.dtype == mx.float32 and not device.current().fuses
 
 
 class RotaryAttention(nn.Module):

@@ -16,12 +16,18 @@ def attention_by_polynomials(
 ) -> mx.array:
     """``mx.fast.scaled_dot_product_attention`` in float32; its mask is true where a token is seen,
     or what is added to the scores."""
-    if (shared_by := queries.shape[1] // keys.shape[1]) > 1:
-        keys, values = (mx.repeat(part, shared_by, axis=1) for part in (keys, values))
-    scores = (queries * scale) @ keys.swapaxes(2, 3)
+    texts, heads, length, width = queries.shape
+    key_heads, places = keys.shape[1:3]
+    sharing = heads // key_heads
+    # Heads that share their keys stand below each other: one product for all of them.
+    rows = (texts, key_heads, sharing * length)
+    scores = (queries * scale).reshape(*rows, width) @ keys.swapaxes(2, 3)
     if mask is not None:
-        scores = scores + (mx.where(mask, 0.0, -mx.inf) if mask.dtype == mx.bool_ else mask)
+        added = mx.where(mask, 0.0, -mx.inf) if mask.dtype == mx.bool_ else mask
+        scores = scores.reshape(texts, heads, length, places) + added
+        scores = scores.reshape(*rows, places)
     # Not the queries: what is little below the greatest score keeps more of its digits so.
     below = scores - scores.max(axis=-1, keepdims=True)
     powers = power_of_two(below * math.log2(math.e))
-    return powers @ values / powers.sum(axis=-1, keepdims=True)
+    mixed = powers @ values / powers.sum(axis=-1, keepdims=True)
+    return mixed.reshape(queries.shape[:3] + values.shape[3:])

@@ -368,23 +368,51 @@ def no_end(backend: GeneratorBackend) -> dict[int, float]:
     return dict.fromkeys(backend._words.ends, -100.0)
 
 
-@pytest.mark.parametrize("speaks", [True, False], ids=["beside an answer", "alone"])
-def test_prompts_are_read_in_shares_of_one_bound(backend: GeneratorBackend, speaks: bool) -> None:
+@pytest.mark.parametrize(
+    ("speaking", "waiting", "bound"),
+    [(1, 1, 256), (4, 2, 320), (1, 8, 1024), (0, 4, 1024)],
+    ids=["one beside an answer", "some beside more", "many more", "alone"],
+)
+def test_prompts_are_read_in_shares_of_one_bound(
+    backend: GeneratorBackend, speaking: int, waiting: int, bound: int
+) -> None:
     talk = Talk(backend)
-    if speaks:
-        talk.start(9, says("Hello"), Sampling(200, 0.0, logit_bias=no_end(backend)))
-        while not talk.heard[9].deltas:
-            talk.step()
-    for at in range(4):
+    for at in range(speaking):
+        talk.start(90 + at, says("Hello"), Sampling(200, 0.0, logit_bias=no_end(backend)))
+    while not all(heard.deltas for heard in talk.heard.values()):
+        talk.step()
+    for at in range(waiting):
         talk.start(at, TokenIds([*range(at + 5, at + 405)] * 2))
     before, largest = 0, 0
-    while not any(talk.heard[at].deltas for at in range(4)):
+    while not any(talk.heard[at].deltas for at in range(waiting)):
         talk.step()
-        now = sum(heard.read[-1][0] for at, heard in talk.heard.items() if at < 4 and heard.read)
+        now = sum(heard.read[-1][0] for at, heard in talk.heard.items() if at < 90 and heard.read)
         before, largest = now, max(largest, now - before)
-    bound = 256 if speaks else 4 * 256
-    assert bound - 4 <= largest <= bound + 4
+    assert 0.75 * bound <= largest <= 1.25 * bound
     talk.run()
+
+
+def test_the_first_word_does_not_wait_for_others_to_be_read(backend: GeneratorBackend) -> None:
+    talk = Talk(backend)
+    talk.start(1, says("Hello"))
+    while not talk.heard[1].read or len(set(talk.heard[1].read[-1])) > 1:
+        talk.step()
+    talk.start(2, TokenIds([9] * 2000))
+    while not talk.heard[1].deltas:
+        talk.step()
+    assert not talk.heard[2].read
+    talk.run()
+
+
+def test_prompts_may_be_read_as_rows_of_one_pass(
+    backend: GeneratorBackend, chat_path: Callable[[str], Path]
+) -> None:
+    rows = load(chat_path("qwen3"))
+    rows._schedule._batch._reads_apart = False
+    asked = {at: (says(question), GREEDY) for at, question in enumerate(QUESTIONS)}
+    apart, together = answers(backend, asked), answers(rows, asked)
+    assert [each.text for each in together.values()] == [each.text for each in apart.values()]
+    assert all(heard.read[-1][0] == heard.read[-1][1] for heard in together.values())
 
 
 def test_running_answers_go_on_while_a_long_prompt_is_read(backend: GeneratorBackend) -> None:

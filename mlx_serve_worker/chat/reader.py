@@ -1,0 +1,110 @@
+"""Prompts read on a CPU before their answers begin: each by itself, several side by side.
+
+A product of few rows costs a core as much as the weights it reads, so prompts gain nothing from
+being rows of one pass; what is not a product takes half of the time, and each core does its own.
+
+Invariants: what is read of a prompt is the same whatever is read beside it; prompts are read in the
+order in which they came; the last token is left, because the answer's first step reads it.
+"""
+
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+
+from mlx_serve_worker import lanes
+from mlx_serve_worker.chat.member import Member
+from mlx_serve_worker.chat.watched_model import WatchedModel
+
+_LEAST_TOKENS = 64
+"""Of one part of a prompt: below, each core reads all weights for next to nothing."""
+
+_LEAST_SHARE = 4
+"""Less than this part of what may be read is left for the next time: passes cost by themselves."""
+
+
+class Progress(NamedTuple):
+    key: int
+    done: int
+    """Tokens of the prompt that are read."""
+    total: int
+
+
+class _Piece(NamedTuple):
+    cache: list[Any]
+    tokens: list[int]
+
+
+class Reader:
+    def __init__(self, model: WatchedModel) -> None:
+        self._model = model
+        self._unread: dict[int, Member] = {}
+
+    def __len__(self) -> int:
+        return len(self._unread)
+
+    def add(self, key: int, member: Member) -> None:
+        self._unread[key] = member
+
+    def remove(self, keys: Collection[int]) -> None:
+        for key in keys:
+            self._unread.pop(key, None)
+
+    def read(self, budget: int) -> tuple[list[Progress], dict[int, Member]]:
+        """About so many tokens; those whose prompt is read as far as it is to be."""
+        least = max(_LEAST_TOKENS, budget // _LEAST_SHARE)
+        done: dict[int, Progress] = {}
+        whole: dict[int, Member] = {}
+        while self._unread and (budget >= least or not done):
+            for key, member in self._pass(budget):
+                budget -= member.known - self._unread[key].known
+                done[key] = Progress(key, member.known, len(member.prompt))
+                self._unread[key] = member
+                if not _left(member):
+                    whole[key] = self._unread.pop(key)
+        return list(done.values()), whole
+
+    def _pass(self, budget: int) -> list[tuple[int, Member]]:
+        """The first of all prompts, one for each lane."""
+        chosen = list(islice(self._unread.items(), min(lanes.count(), budget)))
+        pieces, read = [], []
+        for key, member in chosen:
+            until = member.known + _next(_left(member), budget // len(chosen))
+            pieces.append(_Piece(member.cache, list(member.prompt[member.known : until])))
+            read.append((key, member._replace(known=until)))
+        self._compute([piece for piece in pieces if piece.tokens])
+        return read
+
+    def _compute(self, pieces: list[_Piece]) -> None:
+        parts = list(_parted(pieces[0], lanes.count()) if len(pieces) == 1 else pieces)
+        for number, part in enumerate(parts):
+            with lanes.lane(number):
+                self._model(mx.array([part.tokens]), cache=part.cache)
+        # Layer by layer, because they are computed in the order in which they are asked for.
+        layers = chain.from_iterable(zip(*(piece.cache for piece in pieces), strict=True))
+        states = [layer.state for layer in layers]
+        if len(parts) > 1:
+            lanes.evaluate(states)
+        else:
+            mx.eval(states)
+
+
+def _next(left: int, share: int) -> int:
+    """A little more than its share rather than leave a little, which would take another pass."""
+    return left if left <= share + share // 4 else share
+
+
+def _left(member: Member) -> int:
+    return len(member.prompt) - 1 - member.known
+
+
+def _parted(piece: _Piece, lane_count: int) -> Iterator[_Piece]:
+    """Parts of one prompt that follow each other: each layer of a part waits for the part before it
+    in that layer alone, so that they are computed nearly at the same time."""
+    tokens = piece.tokens
+    parts = min(lane_count, len(tokens) // _LEAST_TOKENS)
+    # A lane has one thread: with few of many lanes, most cores would do nothing.
+    size = -(-len(tokens) // parts) if 2 * parts > lane_count else len(tokens)
+    for start in range(0, len(tokens), size):
+        yield _Piece(piece.cache, tokens[start : start + size])

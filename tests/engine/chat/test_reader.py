@@ -1,0 +1,87 @@
+"""Prompts that are read before their answers begin, on as many lanes as there are."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_serve_worker import lanes
+from mlx_serve_worker.chat.loading import Loaded, load
+from mlx_serve_worker.chat.member import Member
+from mlx_serve_worker.chat.reader import Reader
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def loaded(chat_path: Callable[[str], Path]) -> Loaded:
+    return load(chat_path("qwen3"), None)
+
+
+@pytest.fixture(params=[1, 2, 4])
+def lane_count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    count: int = request.param
+    monkeypatch.setattr(lanes, "count", lambda: count)
+    return count
+
+
+def member(loaded: Loaded, length: int, known: int = 0) -> Member:
+    prompt = [5 + at % 300 for at in range(length)]
+    cache = loaded.make_cache()
+    if known:
+        loaded.model(mx.array([prompt[:known]]), cache=cache)
+    return Member(prompt, known, cache, 9, lambda logits: logits, [])
+
+
+def following(loaded: Loaded, read: Member) -> mx.array:
+    """What comes after the prompt, if what was left of it is read."""
+    return loaded.model(mx.array([read.prompt[read.known :]]), cache=read.cache)[:, -1]
+
+
+def read_all(reader: Reader, budget: int) -> dict[int, Member]:
+    found: dict[int, Member] = {}
+    while len(reader):
+        found |= reader.read(budget)[1]
+    return found
+
+
+@pytest.mark.parametrize("budget", [50, 256, 5000])
+def test_a_prompt_is_read_as_in_one_pass(loaded: Loaded, lane_count: int, budget: int) -> None:
+    lengths = {1: 300, 2: 2, 3: 411, 4: 150, 5: 77}
+    reader = Reader(loaded.model)
+    for key, length in lengths.items():
+        reader.add(key, member(loaded, length, known=40 if key == 3 else 0))
+    found = read_all(reader, budget)
+    assert found.keys() == lengths.keys()
+    for key, length in lengths.items():
+        assert found[key].known == length - 1
+        whole = following(loaded, member(loaded, length))
+        assert mx.allclose(following(loaded, found[key]), whole, atol=1e-4), key
+
+
+def test_the_first_are_read_first_and_no_more_than_a_quarter_too_much(
+    loaded: Loaded, lane_count: int
+) -> None:
+    reader = Reader(loaded.model)
+    for key in range(6):
+        reader.add(key, member(loaded, 301))
+    order: list[int] = []
+    done = dict.fromkeys(range(6), 0)
+    while len(reader):
+        progress, whole = reader.read(256)
+        now = {each.key: each.done for each in progress}
+        assert sum(now[key] - done[key] for key in now) <= 320
+        assert all(each.total == 301 for each in progress)
+        done |= now
+        order += whole
+    assert order == [*range(6)]
+    assert set(done.values()) == {300}
+
+
+def test_who_leaves_is_not_read(loaded: Loaded) -> None:
+    reader = Reader(loaded.model)
+    for key in range(3):
+        reader.add(key, member(loaded, 100))
+    reader.remove([0, 2, 7])
+    assert [*read_all(reader, 64)] == [1]
