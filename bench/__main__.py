@@ -55,15 +55,22 @@ def main(
             _say(f"left out: {line}")
         sizes = QUICK if quick else Sizes()
         bench = Bench(made, sizes, peers, Path(folder), only)
-        uvloop.run(bench.run(1 if quick else rounds, with_limits=not quick))
+        try:
+            uvloop.run(bench.run(1 if quick else rounds, with_limits=not quick))
+        finally:
+            # Also where it is ended early: what was measured by then took minutes.
+            _tell(bench, rounds, json_file)
+    if bench.results.failures:
+        raise SystemExit("bench: failed: " + "; ".join(bench.results.failures))
+
+
+def _tell(bench: "Bench", rounds: int, json_file: Path | None) -> None:
     for name, fact in machine().items():
         _say(f"{name}: {fact}")
     _say(f"rounds: {rounds}; (xN): ours is N times better; {LIMIT}: the same work without a server")
     click.echo(bench.results.table(bench.columns))
     if json_file is not None:
         json_file.write_bytes(bench.results.json(bench.columns))
-    if bench.results.failures:
-        raise SystemExit("bench: failed: " + "; ".join(bench.results.failures))
 
 
 class Bench:

@@ -5,7 +5,6 @@ Invariants: nothing else in the worker asks which device there is.
 
 import functools
 import logging
-from importlib.metadata import version
 
 import mlx.core as mx
 import msgspec
@@ -93,7 +92,7 @@ def current() -> Device:
 def identity() -> str:
     device, blas = current(), openblas()
     kernels = None if device.fuses or blas is None else (blas.configuration, blas.threads)
-    return str((device.name, sorted(mx.device_info().items()), version("mlx"), kernels))
+    return str((device.name, sorted(mx.device_info().items()), mx.__version__, kernels))
 
 
 class OnDevice:
