@@ -5,6 +5,7 @@ Invariants: nothing else in the worker asks which device there is.
 
 import functools
 import logging
+from typing import Any
 
 import mlx.core as mx
 import msgspec
@@ -92,7 +93,8 @@ def current() -> Device:
 def identity() -> str:
     device, blas = current(), openblas()
     kernels = None if device.fuses or blas is None else (blas.configuration, blas.threads)
-    return str((device.name, sorted(mx.device_info().items()), mx.__version__, kernels))
+    library: Any = mx  # whose types leave its version out
+    return str((device.name, sorted(mx.device_info().items()), library.__version__, kernels))
 
 
 class OnDevice:
