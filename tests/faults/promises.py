@@ -78,8 +78,8 @@ PROMISES: dict[str, tuple[Mechanism, ...]] = {
         Mechanism(
             "a queue has an end",
             "mlx_serve_gateway/batcher.py",
-            "if self.queued and (\n            self.queued + call.size",
-            "if False and (\n            self.queued + call.size",
+            "if queued and (\n            queued + call.size",
+            "if False and (\n            queued + call.size",
             "tests/faults/test_overload.py::test_512_at_once_on_a_queue_of_64",
         ),
         Mechanism(
@@ -140,7 +140,7 @@ PROMISES: dict[str, tuple[Mechanism, ...]] = {
         Mechanism(
             "Host is judged",
             "mlx_serve_gateway/http/browser_rules.py",
-            "            self._check_host(headers)\n",
+            "            self._check_host(scope)\n",
             "",
             "tests/process/http/test_every_endpoint.py::test_a_web_page_can_do_nothing",
         ),
