@@ -1,4 +1,4 @@
-"""The list of promises speaks of this tree: each mechanism is where it says, and its test is there."""
+"""The list of promises speaks of this tree: mechanisms are where it says, tests are there."""
 
 import pytest
 
