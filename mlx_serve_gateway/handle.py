@@ -40,6 +40,7 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_gateway.channel import Channel
 from mlx_serve_gateway.child import Child
+from mlx_serve_gateway.process_identity import is_stopped
 from mlx_serve_gateway.progress import Progress
 from mlx_serve_gateway.refusals import not_loaded_in_time, process_not_started
 from mlx_serve_gateway.spare import Spare
@@ -104,9 +105,7 @@ class WorkerHandle:
         self._ready: asyncio.Future[Ready] = loop.create_future()
         self._stop: asyncio.Future[StopReason] = loop.create_future()
         self._fault: asyncio.Future[Failure] = loop.create_future()
-        self._progress = Progress(
-            host.timeouts.batch_s, host.now, lambda: self._on_fault(Failure.HUNG)
-        )
+        self._progress = Progress(host.timeouts.batch_s, host.now, self._on_no_progress)
         self._last_words: Fatal | None = None
         self._frame_arrived = asyncio.Event()
         self._channel: Channel
@@ -272,6 +271,11 @@ class WorkerHandle:
                 self._observer.on_progress(message)
             else:
                 self._observer.on_result(message)
+
+    def _on_no_progress(self) -> None:
+        # An input that holds up a model does not stop its process: somebody else has.
+        stopped = self.pid is not None and is_stopped(self.pid)
+        self._on_fault(Failure.STOPPED if stopped else Failure.HUNG)
 
     def _on_fault(self, failure: Failure) -> None:
         if not self._fault.done():

@@ -267,8 +267,8 @@ class Lane:
         """
         now = self._now()
         recovered = self.batcher.recover()
-        # Nothing in an input makes a process kill itself so: somebody else did it.
-        is_murder = exit_code == -signal.SIGKILL
+        # Nothing in an input makes a process kill or stop itself so: somebody else did it.
+        is_murder = failure is Failure.STOPPED or exit_code == -signal.SIGKILL
         is_explained = bool(recovered.killers) and not is_murder and self._works(now)
         if failure is not Failure.NOT_STARTED:
             self.restarts += 1

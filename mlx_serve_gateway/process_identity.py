@@ -1,4 +1,4 @@
-"""Which process a number means: identities that survive the reuse of process ids.
+"""Which process a number means: identities that survive the reuse of process ids; who is held up.
 
 Invariants: nobody is signalled by number alone. A signal reaches the process whose identity was
 recorded, or nobody.
@@ -75,14 +75,28 @@ def boot_id() -> str:
 def start_token(pid: int) -> str | None:
     """When the process began, in the kernel's own terms; None when there is no such process."""
     if sys.platform == "linux":
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        # The name, field 2, may hold blanks and brackets; the start time is field 22.
-        return stat.rpartition(b")")[2].split()[19].decode("ascii")
+        fields = _stat_fields(pid)
+        return None if fields is None else fields[19].decode("ascii")  # field 22
     # psutil's create_time follows corrections of the clock; p_starttime, which ps shows, does not.
     return _told_by("/bin/ps", "-o", "lstart=", "-p", str(pid))
+
+
+def is_stopped(pid: int) -> bool:
+    """Somebody holds the process up, by SIGSTOP or with a debugger, until they let it go."""
+    if sys.platform == "linux":
+        fields = _stat_fields(pid)
+        return fields is not None and fields[0] in (b"T", b"t")
+    return (_told_by("/bin/ps", "-o", "stat=", "-p", str(pid)) or "").startswith("T")
+
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    """Those of ``/proc/PID/stat`` from the third, the state; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name, field 2, may hold blanks and brackets.
+    return stat.rpartition(b")")[2].split()
 
 
 def _told_by(*command: str) -> str | None:

@@ -26,6 +26,7 @@ class Failure(Enum):
     START_TIMEOUT = "did not become ready in time"
     CRASHED = "crashed"
     HUNG = "made no progress"
+    STOPPED = "was stopped from outside"
     BROKE_PROTOCOL = "sent something that is not a message"
 
 

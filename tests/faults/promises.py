@@ -53,7 +53,7 @@ PROMISES: dict[str, tuple[Mechanism, ...]] = {
         Mechanism(
             "a kill from outside accuses nobody",
             "mlx_serve_gateway/lane.py",
-            "is_murder = exit_code == -signal.SIGKILL",
+            "is_murder = failure is Failure.STOPPED or exit_code == -signal.SIGKILL",
             "is_murder = False",
             "tests/unit/gateway/test_pool_answers.py::test_nobody_is_suspected_of_what_was_done_from_outside",
         ),

@@ -31,7 +31,7 @@ async def test_a_stopped_worker_is_killed(rig: WorkerRig, store: ModelStore) -> 
     worker.process.send_signal(signal.SIGSTOP)
     worker.submit("a")
 
-    assert await worker.ended(5) == HUNG
+    assert await worker.ended(5) == ExitReport(Failure.STOPPED)
 
 
 async def test_a_worker_that_hangs_later_is_killed_too(rig: WorkerRig, store: ModelStore) -> None:

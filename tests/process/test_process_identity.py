@@ -12,9 +12,11 @@ import pytest
 from mlx_serve_gateway.process_identity import (
     ProcessIdentity,
     boot_id,
+    is_stopped,
     start_token,
     this_process,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 
@@ -31,6 +33,17 @@ def test_this_process_is_itself() -> None:
     assert this_process() == this_process()
     assert this_process().pid == os.getpid()
     assert this_process().is_current()
+
+
+def test_who_is_stopped_is_told_from_who_waits(sleeper: subprocess.Popen[bytes]) -> None:
+    assert not is_stopped(sleeper.pid)
+    sleeper.send_signal(signal.SIGSTOP)
+    until(lambda: is_stopped(sleeper.pid))
+    sleeper.send_signal(signal.SIGCONT)
+    until(lambda: not is_stopped(sleeper.pid))
+    sleeper.kill()
+    sleeper.wait()
+    assert not is_stopped(sleeper.pid)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is of Linux")

@@ -12,6 +12,7 @@ from mlx_serve_common.models import ModelKind
 from mlx_serve_common.wire import Batch, Generate, Generated, Prefilled
 from mlx_serve_gateway.generate_call import GenerateCall
 from mlx_serve_gateway.pool import Pool
+from mlx_serve_gateway.worker import ExitReport, Failure
 from tests.clock import FakeClock
 from tests.unit.gateway.fake_workers import FakeWorker, FakeWorkers, settle
 from tests.unit.gateway.pools import make_pool, model
@@ -112,10 +113,11 @@ async def test_answers_that_had_begun_are_told_that_their_worker_died(
         await after.task
 
 
-async def deaths(workers: FakeWorkers, pool: Pool, prompt: str, exit_code: int) -> None:
+async def deaths(workers: FakeWorkers, pool: Pool, prompt: str, report: ExitReport) -> None:
+    assert isinstance(report.reason, Failure)
     for _ in range(2):
         asked = Asked(pool, prompt)
-        (await ready(workers)).die(exit_code=exit_code)
+        (await ready(workers)).die(report.reason, exit_code=report.exit_code)
         with pytest.raises(ServeError) as raised:
             await asked.task
         assert raised.value.code is ErrorCode.MODEL_UNAVAILABLE
@@ -125,17 +127,23 @@ async def test_a_prompt_that_was_there_at_two_deaths_is_refused(
     workers: FakeWorkers, clock: FakeClock
 ) -> None:
     async with make_pool(workers, clock) as pool:
-        await deaths(workers, pool, "poison", -signal.SIGSEGV)
+        crashed = ExitReport(Failure.CRASHED, exit_code=-signal.SIGSEGV)
+        await deaths(workers, pool, "poison", crashed)
         with pytest.raises(ServeError) as refused:
             await Asked(pool, "poison").task
         assert refused.value.code is ErrorCode.REQUEST_QUARANTINED
 
 
+@pytest.mark.parametrize(
+    "report",
+    [ExitReport(Failure.CRASHED, exit_code=-signal.SIGKILL), ExitReport(Failure.STOPPED)],
+    ids=["killed", "stopped"],
+)
 async def test_nobody_is_suspected_of_what_was_done_from_outside(
-    workers: FakeWorkers, clock: FakeClock
+    workers: FakeWorkers, clock: FakeClock, report: ExitReport
 ) -> None:
     async with make_pool(workers, clock) as pool:
-        await deaths(workers, pool, "innocent", -signal.SIGKILL)
+        await deaths(workers, pool, "innocent", report)
         asked = Asked(pool, "innocent")
         worker = await ready(workers)
         (id,) = worker.held
