@@ -40,9 +40,7 @@ ENTRIES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 HEADERS = st.dictionaries(
     st.sampled_from(["a", "b", "", "__metadata__", "\0"]), ENTRIES, max_size=4
 )
-QUICKLY = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUICKLY = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 THOROUGHLY = settings(QUICKLY, max_examples=60)
 
 

@@ -47,7 +47,7 @@ def streamed(tokenizer: Tokenizer, ids: list[int], kept: Any = ()) -> list[str]:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_pieces_are_the_whole(name: str, data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[name]
     size = tokenizer.get_vocab_size()
@@ -58,7 +58,7 @@ def test_the_pieces_are_the_whole(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(text=st.text(max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_piece_ends_in_half_a_character(name: str, text: str) -> None:
     tokenizer = TOKENIZERS[name]
     ids = tokenizer.encode(TEXT + text, add_special_tokens=False).ids

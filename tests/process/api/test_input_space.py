@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.process, pytest.mark.engine]
 MODELS = ("plain", "prompted")
 SWEEP = settings(
     max_examples=150,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -145,7 +145,7 @@ def bodies(path: str) -> Bodies:
 
 
 @pytest.mark.parametrize("path", ASKED)
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_is_asked(path: str, gateway: Gateway, data: st.DataObject) -> None:
     ask(gateway, "POST", path, data.draw(bodies(path)))

@@ -118,7 +118,7 @@ def anything(messages: list[Any]) -> st.SearchStrategy[bytes]:
     return st.one_of(st.binary(max_size=64), damaged(messages), misfit(messages), tagged)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(anything(FROM_WORKER))
 def test_what_a_worker_may_say(data: bytes) -> None:
     try:
@@ -130,7 +130,7 @@ def test_what_a_worker_may_say(data: bytes) -> None:
     assert decode_from_worker(encode(message)) == message or "nan" in repr(message)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(anything(TO_WORKER))
 def test_what_a_worker_may_be_told(data: bytes) -> None:
     try:

@@ -174,6 +174,4 @@ class ChatLedger(Ledger):
 
 TestLedger = Ledger.TestCase
 TestChatLedger = ChatLedger.TestCase
-TestLedger.settings = TestChatLedger.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None
-)
+TestLedger.settings = TestChatLedger.settings = settings(max_examples=100, stateful_step_count=40)

@@ -47,7 +47,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(EVENTS, max_size=60), st.booleans())
 def test_whatever_happens(events: list[tuple[Any, ...]], is_cut_off: bool) -> None:
     asyncio.run(_live_through(events, is_cut_off))

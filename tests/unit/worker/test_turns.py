@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlx_serve_common.turn_board import Claim, Doing
@@ -82,7 +82,6 @@ times = st.floats(5, NOW)
 drawn = st.lists(st.tuples(st.sampled_from(Doing), times, st.floats(0, 3)), min_size=1, max_size=8)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn, st.integers(1, 3))
 def test_a_free_place_is_taken_and_none_twice(
     drawn: list[tuple[Doing, float, float]], places: int
