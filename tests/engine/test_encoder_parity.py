@@ -1,5 +1,6 @@
 """Every architecture gives the vectors of the reference, alone and in a mixed batch of 64."""
 
+import functools
 import itertools
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def loaded(name: str, folder: Path) -> EncoderBackend:
     return load(folder)
 
 
+@functools.cache
 def expected(name: str) -> Vectors:
     return golden("tiny_encoders.json", SAME.get(name, name)).vectors
 
