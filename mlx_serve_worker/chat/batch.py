@@ -1,8 +1,8 @@
 """mlx-lm's ``BatchGenerator``, with the reading of prompts bounded as a whole.
 
 Invariants: at most ``prefill_tokens`` of a new prompt are read between two steps of the running
-answers (and a quarter more, if that is all of it), up to four times as many where several wait to
-be read apart, or eight times where nobody runs; what leaves takes with it what it has read.
+answers (and a quarter more, if that is all of it), up to four times as many where nobody runs or
+several wait to be read apart; what leaves takes with it what it has read.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,9 +19,6 @@ from mlx_serve_worker.mlx_lm_runtime import BatchGenerator
 # More at a time make each wait longer for its first token.
 MAX_READING = 8
 _MOST_SHARES = 4
-_SHARES_ALONE = 8
-"""Where prompts are read apart and nobody speaks yet: all who have come together say their first
-words sooner if all are read at once than if the first of them speak meanwhile."""
 
 
 class Token(NamedTuple):
@@ -84,10 +81,10 @@ class Batch:
     def _budget(self) -> int:
         """The more wait to be read one by one, the longer others may wait for their next token."""
         if not self._saying:
-            shares = _SHARES_ALONE if self._reads_apart else _MOST_SHARES
-            return self._prefill_tokens * shares
+            return self._prefill_tokens * _MOST_SHARES
         others = max(0, len(self._reader) - 1)
-        return int(self._prefill_tokens * min(_MOST_SHARES, 1 + others / len(self._saying)))
+        shares = min(_MOST_SHARES, 1 + others / len(self._saying))
+        return int(self._prefill_tokens * shares)
 
     def add(self, key: int, member: Member) -> None:
         if self._reads_apart and member.known + 1 < len(member.prompt):

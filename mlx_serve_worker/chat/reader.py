@@ -7,9 +7,8 @@ Invariants: what is read of a prompt is the same whatever is read beside it; pro
 order in which they came; the last token is left, because the answer's first step reads it.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, islice
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -23,12 +22,6 @@ _LEAST_TOKENS = 64
 
 _LEAST_SHARE = 4
 """Less than this part of what may be read is left for the next time: passes cost by themselves."""
-
-_MOST_TOKENS = 1024
-"""Of one pass: nothing else is heard meanwhile."""
-
-_LONGEST_S = 3.0
-"""No pass begins after that: a large model needs minutes for what a small one reads in a second."""
 
 
 class Progress(NamedTuple):
@@ -44,9 +37,8 @@ class _Piece(NamedTuple):
 
 
 class Reader:
-    def __init__(self, model: WatchedModel, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, model: WatchedModel) -> None:
         self._model = model
-        self._clock = clock
         self._unread: dict[int, Member] = {}
 
     def __len__(self) -> int:
@@ -64,9 +56,8 @@ class Reader:
         least = max(_LEAST_TOKENS, budget // _LEAST_SHARE)
         done: dict[int, Progress] = {}
         whole: dict[int, Member] = {}
-        ends_at = self._clock() + _LONGEST_S
-        while self._unread and (not done or (budget >= least and self._clock() < ends_at)):
-            for key, member in self._pass(min(budget, _MOST_TOKENS)):
+        while self._unread and (budget >= least or not done):
+            for key, member in self._pass(budget):
                 budget -= member.known - self._unread[key].known
                 done[key] = Progress(key, member.known, len(member.prompt))
                 self._unread[key] = member

@@ -79,16 +79,6 @@ def test_the_first_are_read_first_and_no_more_than_a_quarter_too_much(
     assert set(done.values()) == {300}
 
 
-def test_what_takes_long_is_read_in_several_goes(loaded: Loaded, lane_count: int) -> None:
-    seconds = iter(range(0, 100, 2))
-    reader = Reader(loaded.model, clock=lambda: next(seconds))
-    for key in range(6):
-        reader.add(key, member(loaded, 101))
-    # It begins at 0, and is asked again after 2 and 4 seconds.
-    _, whole = reader.read(5000)
-    assert [*whole] == [*range(6)][: 2 * lane_count]
-
-
 def test_who_leaves_is_not_read(loaded: Loaded) -> None:
     reader = Reader(loaded.model)
     for key in range(3):
