@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -37,9 +36,11 @@ def descriptors(rig: Rig, left: int) -> Iterator[None]:
     with ExitStack() as fillers:
         # A limit is on the highest number: those below it that are free have to be taken first.
         while (free := _free(numbers := _open_descriptors(rig))) > left:
-            address = ("127.0.0.1", rig.gateway.port)
-            fillers.enter_context(socket.create_connection(address))
-            until(partial(_has_other_descriptors, rig, numbers))
+            filler = http.client.HTTPConnection("127.0.0.1", rig.gateway.port, timeout=LIMIT_S)
+            fillers.callback(filler.close)
+            # Its number says nothing: one that was just closed may have been the same.
+            filler.request("GET", "/livez")
+            filler.getresponse().read()
         limit = max(numbers) + 1 + left - free
         process.rlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
         try:
@@ -50,10 +51,6 @@ def descriptors(rig: Rig, left: int) -> Iterator[None]:
 
 def _open_descriptors(rig: Rig) -> set[int]:
     return {int(path.name) for path in Path(f"/proc/{rig.gateway.pid}/fd").iterdir()}
-
-
-def _has_other_descriptors(rig: Rig, numbers: set[int]) -> bool:
-    return _open_descriptors(rig) != numbers
 
 
 def _free(numbers: set[int]) -> int:
