@@ -7,7 +7,7 @@ import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from bench.http_client import RequestFailed
 from bench.in_process import InProcess
 from bench.loads import all_loads
 from bench.loads.gateway import Nothing
-from bench.loads.load import QUICK, Load, Row, Seat, Sizes
+from bench.loads.load import QUICK, Found, Load, Row, Seat, Sizes
 from bench.report import LIMIT, Results, machine
 from bench.subjects import Subject
 
@@ -118,25 +118,20 @@ class Bench:
         for _ in range(min(rounds, _COLD_ROUNDS) if self._with_cold else 0):
             for subject in self._servers:
                 if subject.names.embedder is not None:
-                    await self._cold_start(subject)
-        for _ in range(rounds if self._with_switching else 0):
-            await self._switch()
-
-    async def _cold_start(self, subject: Subject) -> None:
-        try:
-            self.results.add(subject.name, await cold.cold_start(subject, self._folder))
-        except (RequestFailed, RuntimeError, OSError, EOFError) as error:
-            self.results.failures.append(f"{subject.name}, cold start: {error}")
-
-    async def _switch(self) -> None:
-        _say(switching.MEDIAN.load)
+                    started = cold.cold_start(subject, self._folder)
+                    await self._alone(subject, cold.ROWS[0], started)
         ours = self._servers[0]
+        for _ in range(rounds if self._with_switching else 0):
+            switched = switching.switching(ours, self._folder, self._switches)
+            await self._alone(ours, switching.ROWS[0], switched)
+
+    async def _alone(self, subject: Subject, row: Row, measured: Awaitable[Found]) -> None:
+        """With a server of its own, which may fail to start."""
+        _say(row.load)
         try:
-            self.results.add(
-                ours.name, await switching.switching(ours, self._folder, self._switches)
-            )
+            self.results.add(subject.name, await measured)
         except (RequestFailed, RuntimeError, OSError, EOFError) as error:
-            self.results.failures.append(f"{ours.name}, {switching.MEDIAN.load}: {error}")
+            self.results.failures.append(f"{subject.name}, {row.load}: {error}")
 
     def _end_when_told(self) -> None:
         """By a signal as well: no server is left behind."""

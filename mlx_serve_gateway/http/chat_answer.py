@@ -16,7 +16,7 @@ from mlx_serve_common.models import InstalledModel
 from mlx_serve_gateway.generate_call import Said
 from mlx_serve_gateway.http.answering import Answer
 from mlx_serve_gateway.http.openai_answer import heading, likelihoods, new_call_id, usage
-from mlx_serve_gateway.http.server_sent_events import DONE, KEEP_ALIVE, data, failure
+from mlx_serve_gateway.http.server_sent_events import DONE, KEEP_ALIVE, data, failure, frame
 from mlx_serve_gateway.http.streaming import SSE
 
 
@@ -114,7 +114,7 @@ class ChatChunks:
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-        return b"data: %b%b]}\n\n" % (self._beginning, msgspec.json.encode(told))
+        return frame(b"%b%b]}" % (self._beginning, msgspec.json.encode(told)))
 
 
 def _thoughts(reasoning: str) -> dict[str, str]:

@@ -13,7 +13,11 @@ DONE = b"data: [DONE]\n\n"
 
 
 def data(content: Any) -> bytes:
-    return b"data: %b\n\n" % msgspec.json.encode(content)
+    return frame(msgspec.json.encode(content))
+
+
+def frame(text: bytes) -> bytes:
+    return b"data: %b\n\n" % text
 
 
 def failure(error: ServeError) -> bytes:
