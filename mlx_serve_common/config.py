@@ -115,7 +115,10 @@ class BatchConfig(Section, frozen=True):
     ] = 0
     max_batch_tokens: Annotated[
         Count | Literal["auto"],
-        Meta(description="Most tokens, padding included, in one forward pass: auto or a number"),
+        Meta(
+            description="Most tokens in one forward pass, padding by what it costs:"
+            " auto or a number"
+        ),
     ] = "auto"
     calibrate: Annotated[
         bool,

@@ -192,7 +192,7 @@ class Loading(_Message, frozen=True, tag="loading"):
 
 
 class BatchBudget(_Message, frozen=True, tag="batch_budget"):
-    """So many padded tokens are computed in one forward pass from now on."""
+    """So many tokens are computed in one forward pass from now on, padding by what it costs."""
 
     tokens: int
     source: BudgetSource

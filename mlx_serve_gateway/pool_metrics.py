@@ -85,7 +85,7 @@ def _lanes(lanes: list[LaneStatus]) -> Iterator[str]:
     )
     yield each(
         "batch_tokens",
-        "Most tokens, padding included, of one of its passes",
+        "Most tokens of one of its passes, padding by what it costs",
         lambda lane: None if lane.budget is None else lane.budget.tokens,
     )
 

@@ -52,7 +52,7 @@ class WorkerHealth(msgspec.Struct, kw_only=True):
     last_success_s: float | None
     memory_bytes: int | None
     batch_tokens: int | None
-    """Most of one forward pass, padding included."""
+    """Most of one forward pass, padding by what it costs."""
     batch_tokens_source: BudgetSource | None
     load: LoadState | None
     """Of one that is not ready yet."""
