@@ -10,6 +10,8 @@ _GATEWAY_MIB = 4.0
 _WORKER_MIB = 8.0
 _LASTED = 0.9
 """Of the time after the warm-up: what was there for less is not judged."""
+_SHORTEST_S = 60.0
+"""In less every process is still warming up, whatever of the time was called the warm-up."""
 
 
 class Line(NamedTuple):
@@ -40,6 +42,8 @@ def _lasted(samples: Sequence[Sample]) -> float:
 def _line(series: Series, warm: Sequence[Sample]) -> Line:
     process, _, measure = series
     first, last = warm[0].value, warm[-1].value
+    if _lasted(warm) < _SHORTEST_S:
+        return Line(process, measure, first, last, "too short to say", False)
     if measure not in (MEMORY, HELD):
         grows = climbs(warm)
         return Line(process, measure, first, last, "climbs" if grows else "does not climb", grows)

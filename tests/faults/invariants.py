@@ -17,7 +17,6 @@ from tests.waiting import until
 SPREAD = 4
 """By how many descriptors and threads two moments of rest may differ."""
 MOST_GROWTH = 24 * 1024 * 1024
-LIMIT_S = 10
 MOST_LAG_MS = 250
 
 
@@ -42,16 +41,16 @@ class Rest(NamedTuple):
 
 
 def rest(rig: Rig) -> Rest:
-    rig.let_go(canary.MODEL)
-    until(lambda: _processes_agree(rig), LIMIT_S, "one process for every worker, and a sentinel")
+    rig.let_go()
+    until(lambda: _processes_agree(rig), what="one process for every worker, and a sentinel")
     return Rest.of(rig)
 
 
 def inv(rig: Rig, before: Rest) -> None:
     _answers_at_once(rig)
-    until(lambda: rig.gateway.waiting() <= 1, LIMIT_S, "the end of all work but the canary's")
+    until(lambda: rig.gateway.waiting() <= 1, what="the end of all work but the canary's")
     rest(rig)
-    until(lambda: _is_like(Rest.of(rig), before), LIMIT_S, f"a rest like {before}")
+    until(lambda: _is_like(Rest.of(rig), before), what=f"a rest like {before}")
     _metrics_agree(rig)
     _store_is_whole(rig)
     assert "internal_error" not in rig.gateway.log()
@@ -114,7 +113,7 @@ def _metrics_agree(rig: Rig) -> None:
         # The canary sings on while we look.
         return work == 0 and answered <= requests + 1 <= answered + rig.abandoned + 3
 
-    until(agree, LIMIT_S, "as many requests as were sent")
+    until(agree, what="as many requests as were sent")
 
 
 def _store_is_whole(rig: Rig) -> None:

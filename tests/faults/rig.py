@@ -95,18 +95,19 @@ class Rig:
     def worker(self, model: str) -> psutil.Process:
         return psutil.Process(self.gateway.worker_pid(model))
 
-    def let_go(self, *kept: str) -> None:
-        """Only these models stay in memory."""
-        for worker in self.gateway.detail()["workers"]:
-            if worker["model"] not in kept and worker["state"] != "absent":
+    def let_go(self) -> None:
+        """Only the canary's model stays in memory: it is asked for all the time."""
+        for worker in self._others():
+            if worker["state"] != "absent":
                 self.ask("/admin/unload", model=worker["model"])
         until(
-            lambda: (
-                {each["model"] for each in self.gateway.detail()["workers"] if each["pid"]}
-                <= set(kept)
-            ),
+            lambda: not any(worker["pid"] for worker in self._others()),
             what="the leaving of every other model",
         )
+
+    def _others(self) -> list[dict[str, Any]]:
+        workers = self.gateway.detail()["workers"]
+        return [worker for worker in workers if worker["model"] != canary.MODEL]
 
 
 def _any_done(requests: list["Future[Answer]"]) -> bool:

@@ -92,7 +92,7 @@ def test_no_descriptor_for_a_worker(rig: Rig) -> None:
         connection.close()
         assert status == 200 or b"model_unavailable" in body, (left, status, body)
         rig.assert_serves("c")
-        rig.let_go("canary")
+        rig.let_go()
 
 
 _WITHOUT_DESCRIPTORS = [

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.process
 def test_a_model_is_taken_away_while_it_is_not_loaded(rig: Rig) -> None:
     rig.store.add("gone")
     rig.assert_serves("gone")
-    rig.let_go("canary")
+    rig.let_go()
     shutil.rmtree(rig.store.models_dir / "gone")
     assert rig.embed("gone", "x").code == "model_not_found"
     rig.assert_serves("a")

@@ -107,7 +107,7 @@ def test_what_a_worker_left_running_is_gone_with_it(rig: Rig) -> None:
     assert rig.embed("a", "__grandchild__").status == 200
     left = rig.worker("a").children()
     assert [process.name() for process in left] == ["sleep"]
-    rig.let_go("canary")
+    rig.let_go()
     psutil.wait_procs(left, timeout=1)
     assert not any(map(is_alive, left))
 

@@ -89,7 +89,7 @@ class Started:
         await async_until(lambda: self.seen.ready or self._life.done(), what="the worker's start")
         assert self.seen.ready, self._life.result()
 
-    async def ended(self, limit_s: float = 10) -> ExitReport:
+    async def ended(self, limit_s: float = 60) -> ExitReport:
         async with asyncio.timeout(limit_s):
             report = await self._life
         assert self.handle.pid is None or not psutil.pid_exists(self.handle.pid)

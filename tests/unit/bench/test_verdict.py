@@ -33,3 +33,14 @@ def test_who_grows_is_told() -> None:
     }
     told = table(judged)
     assert "| leaking | memory, MiB | " in told and "| GROWS |" in told
+
+
+def test_a_few_seconds_say_nothing_of_growth() -> None:
+    times = [0.1 * number for number in range(100)]
+    found = {
+        Series(GATEWAY, 1, measure): [Sample(at, at) for at in times]
+        for measure in (MEMORY, DESCRIPTORS)
+    }
+    judged = list(lines(found, warm_up_s=3))
+    assert [line.growth for line in judged] == ["too short to say"] * 2
+    assert not any(line.grows for line in judged)

@@ -194,7 +194,7 @@ def asking(
 
 async def failure(request: "asyncio.Task[list[bytes]]") -> ServeError:
     try:
-        await asyncio.wait_for(request, 1)
+        await asyncio.wait_for(request, 10)
     except ServeError as error:
         return error
     raise AssertionError("it did not fail")

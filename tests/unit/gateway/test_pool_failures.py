@@ -511,7 +511,7 @@ async def test_a_stop_ends_every_worker_and_refuses_what_waits(
 async def test_a_stop_reaches_a_load_that_has_just_been_admitted(
     workers: FakeWorkers, clock: FakeClock
 ) -> None:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         async with make_pool(workers, clock) as pool:
             pool.preload(A)
             pool.request_stop()
@@ -519,7 +519,7 @@ async def test_a_stop_reaches_a_load_that_has_just_been_admitted(
 
 
 async def test_a_stop_ends_a_load(workers: FakeWorkers, clock: FakeClock) -> None:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         async with make_pool(workers, clock) as pool:
             request = asking(pool, A, "a")
             await settle()
