@@ -16,7 +16,9 @@ def until(is_so: Callable[[], object], limit_s: float = _LIMIT_S, what: str = "i
         sleep(_STEP_S)
 
 
-async def async_until(is_so: Callable[[], object], limit_s: float = _LIMIT_S, what: str = "it") -> None:
+async def async_until(
+    is_so: Callable[[], object], limit_s: float = _LIMIT_S, what: str = "it"
+) -> None:
     deadline = monotonic() + limit_s
     while not is_so():
         assert monotonic() < deadline, f"{what} did not come to be within {limit_s:g} s"

@@ -4,10 +4,10 @@ import signal
 from time import monotonic
 
 import msgspec
-import psutil
 import pytest
 
 from mlx_serve_worker.backends.fake import vector
+from tests.faults import canary
 from tests.faults.rig import BATCH_TIMEOUT_S, CHAT, EMBEDDERS, Rig
 from tests.process.gateways import is_alive
 from tests.waiting import until
@@ -67,9 +67,12 @@ def test_the_socket_of_a_running_worker_is_removed(rig: Rig) -> None:
     for socket in rig.gateway.sockets():
         socket.unlink()
     rig.assert_serves("a")
-    rig.let_go()
+    without_socket = [rig.worker(model) for model in ("a", canary.MODEL)]
+    for model in ("a", canary.MODEL):
+        rig.ask("/admin/unload", model=model)
+    until(lambda: not any(map(is_alive, without_socket)), what="the end of both workers")
     rig.assert_serves("a")
-    rig.assert_serves("canary")
+    rig.assert_serves(canary.MODEL)
 
 
 @pytest.mark.parametrize("word", ["__crash__", "__exit0__", "__raise_base__"])
@@ -108,8 +111,7 @@ def test_what_a_worker_left_running_is_gone_with_it(rig: Rig) -> None:
     left = rig.worker("a").children()
     assert [process.name() for process in left] == ["sleep"]
     rig.let_go()
-    psutil.wait_procs(left, timeout=1)
-    assert not any(map(is_alive, left))
+    until(lambda: not any(map(is_alive, left)), what="its end")
 
 
 def _restarts(rig: Rig, model: str) -> int:
