@@ -16,8 +16,9 @@ from tests.store import ModelStore
 
 
 def pytest_configure() -> None:
-    # A shell that runs us in the background has it ignored, and our processes would inherit that.
+    # A shell that runs us in the background, or nohup, has them ignored, which is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Hundreds of gateways would measure again what this machine's environment says.
     os.environ.setdefault(OWN, os.environ.get(THEIRS, ""))
     # A machine that is crowded is no fault of what is tested.
