@@ -18,6 +18,7 @@ from mlx_serve_worker.chat.loading import refuse_unbatched
 from mlx_serve_worker.chat.template import ChatTemplate
 from mlx_serve_worker.chat_model import load_chat_model
 from mlx_serve_worker.models.language_model import LanguageModel
+from mlx_serve_worker.models.padding import padded
 from mlx_serve_worker.tokenizer_file import load_tokenizer
 from mlx_serve_worker.verification import BATCH_TOLERANCE
 
@@ -104,9 +105,7 @@ def _inputs(folder: Path, manifest: Manifest, texts: Sequence[str]) -> list[list
 
 def _batched(model: LanguageModel, inputs: Sequence[list[int]]) -> mx.array:
     """Padded on the right, where a causal model never looks."""
-    longest = max(map(len, inputs))
-    padded = mx.array([[*ids, *[0] * (longest - len(ids))] for ids in inputs])
-    logits = model.logits(padded, model.new_cache())
+    logits = model.logits(padded(inputs), model.new_cache())
     return mx.stack([_wide(logits[row, len(ids) - 1]) for row, ids in enumerate(inputs)])
 
 

@@ -18,6 +18,7 @@ from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.lanes import side_by_side
 from mlx_serve_worker.model_folder import checked_max_tokens, read_config
 from mlx_serve_worker.models.classification import ClassificationModel
+from mlx_serve_worker.models.padding import padded, padding_mask
 from mlx_serve_worker.pairs import PairTokenizer, pair_template
 from mlx_serve_worker.tokenization import TextTokenizer
 from mlx_serve_worker.tokenizer_file import load_tokenizer
@@ -56,17 +57,9 @@ class CrossEncoder:
 
     def _pass(self, inputs: Sequence[Prepared]) -> mx.array:
         lengths = [prepared.length for prepared in inputs]
-        longest = max(lengths)
-        # Any id and type will do as padding: the mask hides it, and 0 is always one of them.
-        token_ids = _padded([prepared.token_ids for prepared in inputs], longest)
-        mask = type_ids = None
-        if min(lengths) < longest:
-            mask = mx.arange(longest)[None, :] < mx.array(lengths)[:, None]
+        token_ids = padded([prepared.token_ids for prepared in inputs])
+        type_ids = None
         if self._token_types:
-            type_ids = _padded([prepared.context for prepared in inputs], longest)
-        logits: mx.array = self._model(token_ids, mask, type_ids, lengths)
+            type_ids = padded([prepared.context for prepared in inputs])
+        logits: mx.array = self._model(token_ids, padding_mask(lengths), type_ids, lengths)
         return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-
-
-def _padded(rows: Sequence[Sequence[int]], length: int) -> mx.array:
-    return mx.array([[*row, *[0] * (length - len(row))] for row in rows])

@@ -19,6 +19,7 @@ from mlx_serve_worker.backend import Output, Prepared, Tokens
 from mlx_serve_worker.device import OnDevice
 from mlx_serve_worker.lanes import side_by_side
 from mlx_serve_worker.model_folder import checked_max_tokens, read_checked_manifest, read_config
+from mlx_serve_worker.models.padding import padded, padding_mask
 from mlx_serve_worker.models.token_rows import padding_cost
 from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.tokenization import TextTokenizer
@@ -85,13 +86,6 @@ class EncoderBackend(OnDevice):
 
     def _pool(self, inputs: Sequence[Prepared]) -> mx.array:
         lengths = [prepared.length for prepared in inputs]
-        longest = max(lengths)
-        # Any id will do as padding: the mask hides it, and 0 is in every vocabulary.
-        token_ids = mx.array(
-            [[*prepared.token_ids, *[0] * (longest - prepared.length)] for prepared in inputs]
-        )
-        mask = None
-        if min(lengths) < longest:
-            mask = mx.arange(longest)[None, :] < mx.array(lengths)[:, None]
-        hidden = self._encoder(token_ids, mask)
+        token_ids = padded([prepared.token_ids for prepared in inputs])
+        hidden = self._encoder(token_ids, padding_mask(lengths))
         return self._pipeline(hidden, lengths, [prepared.prompt_tokens for prepared in inputs])

@@ -13,6 +13,7 @@ import mlx.nn as nn
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.models import decoder
+from mlx_serve_worker.models.padding import padded
 from mlx_serve_worker.quantization import rows
 
 _HEAD = "lm_head."
@@ -95,8 +96,7 @@ class JudgeModel(nn.Module):
     def __call__(self, inputs: Sequence[Sequence[int]], past: Past | None = None) -> mx.array:
         """For each input, which follows on ``past``, the logit of yes less that of no."""
         lengths = [len(ids) for ids in inputs]
-        longest = max(lengths)
-        token_ids = mx.array([[*ids, *[0] * (longest - len(ids))] for ids in inputs])
+        token_ids = padded(inputs)
         if past is None:
             hidden = self._run(token_ids, [None] * len(self.decoder.layers))
         else:
