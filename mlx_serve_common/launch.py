@@ -23,6 +23,15 @@ class GenerationLimits(msgspec.Struct, frozen=True, kw_only=True):
     """So much of it at most is kept for earlier prompts."""
 
 
+class Allowance(msgspec.Struct, frozen=True, kw_only=True):
+    """The memory of a model, by what it may do with it."""
+
+    widens: bool = False
+    """Compute in float32 what is stored in less, where the device is slow at that."""
+    generation: GenerationLimits | None = None
+    """For a chat model."""
+
+
 class Turns(msgspec.Struct, frozen=True, kw_only=True):
     """When the worker computes, where others share its device."""
 
@@ -44,6 +53,5 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Measure which budget suits, where none is given."""
     custom_models: str | None = None
     """The folder of the person's own architectures."""
-    generation: GenerationLimits | None = None
-    """For a chat model."""
+    allowance: Allowance = Allowance()
     turns: Turns | None = None

@@ -69,7 +69,7 @@ async def composed(
 
     pool = Pool(
         pool_settings(config, registry),
-        lambda model, observer, limits: WorkerHandle(model, observer, host, limits),
+        lambda model, observer, allowance: WorkerHandle(model, observer, host, allowance),
         monotonic,
         tell,
         metrics,

@@ -19,7 +19,7 @@ import msgspec
 import zmq
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.launch import GenerationLimits, LaunchSpec, Turns
+from mlx_serve_common.launch import Allowance, LaunchSpec, Turns
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import (
     NOT_A_MESSAGE,
@@ -93,7 +93,7 @@ class WorkerHandle:
         model: InstalledModel,
         observer: Observer,
         host: WorkerHost,
-        generation: GenerationLimits | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.model = model
@@ -101,7 +101,7 @@ class WorkerHandle:
         self.pid: int | None = None
         self._observer = observer
         self._host = host
-        self._generation = generation
+        self._allowance = allowance or Allowance()
         self._ready: asyncio.Future[Ready] = loop.create_future()
         self._stop: asyncio.Future[StopReason] = loop.create_future()
         self._fault: asyncio.Future[Failure] = loop.create_future()
@@ -168,7 +168,7 @@ class WorkerHandle:
             max_batch_tokens=self._host.max_batch_tokens,
             calibrate=self._host.calibrate,
             custom_models=self._host.custom_models,
-            generation=self._generation,
+            allowance=self._allowance,
             turns=turns,
         )
 

@@ -7,6 +7,7 @@ from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.batcher import CREDIT, BatchLimits
 from mlx_serve_gateway.eviction import Room
 from mlx_serve_gateway.footprint import Footprints
+from mlx_serve_gateway.gpu import has_gpu
 from mlx_serve_gateway.lane import LaneLimits
 from mlx_serve_gateway.preloading import installed_names
 from mlx_serve_gateway.registry import Registry
@@ -28,7 +29,7 @@ def pool_settings(config: Config, registry: Registry) -> PoolSettings:
             },
             memory_bytes=memory_budget(config),
         ),
-        footprints=Footprints(memory_budget(config), config.chat),
+        footprints=Footprints(memory_budget(config), config.chat, has_gpu()),
         lanes={kind: _lane_limits(config, kind) for kind in ModelKind},
         ttl_s=config.cache.ttl_seconds,
         pinned=frozenset(installed_names(config.models.pin, registry)),

@@ -14,7 +14,7 @@ from contextvars import Context
 import msgspec
 
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.launch import GenerationLimits
+from mlx_serve_common.launch import Allowance
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import BatchBudget, Loading, Note, Progress, Ready, Result
 from mlx_serve_gateway.alarm import Alarm
@@ -47,7 +47,7 @@ PATIENCE_S = 5.0
 _IN_MEMORY = (Phase.LOADING, Phase.READY, Phase.YIELDING, Phase.LEAVING)
 
 
-Launch = Callable[[InstalledModel, Observer, GenerationLimits | None], Worker]
+Launch = Callable[[InstalledModel, Observer, Allowance], Worker]
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,9 +248,9 @@ class Residents:
             self._rest(lane)
         while stays:
             lane.phase = Phase.LOADING
-            limits = self.settings.footprints.generation_limits(lane.model.manifest)
+            allowance = self.settings.footprints.allowance(lane.model.manifest)
             lane.load = LoadProgress(self._now())
-            lane.worker = self._launch(lane.model, _LaneObserver(self, lane), limits)
+            lane.worker = self._launch(lane.model, _LaneObserver(self, lane), allowance)
             report = await lane.worker.run()
             lane.worker = lane.loaded = lane.load = lane.budget = None
             lane.ready_since = None

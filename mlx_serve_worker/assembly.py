@@ -19,6 +19,8 @@ class Assembled(NamedTuple):
     encoder: Encoder
     located: weights.Located
     quantization: dict[str, Any] | None
+    module: nn.Module
+    """All of its layers."""
     fill: Callable[..., None]
     """Read the values; takes ``keep_half``."""
 
@@ -28,13 +30,14 @@ def assemble(code: Architecture, config: dict[str, Any], files: Sequence[Path]) 
     rename = getattr(code, "parameter_name", None)
     if rename is None:
         return _by_sanitizing(encoder, config, files)
-    quantization = quantize(cast(nn.Module, encoder), config, files, rename)
+    module = cast(nn.Module, encoder)
+    quantization = quantize(module, config, files, rename)
     located = weights.locate(encoder, files, rename)
 
     def fill(*, keep_half: bool) -> None:
         weights.load(encoder, files, rename, keep_half=keep_half)
 
-    return Assembled(encoder, located, quantization, fill)
+    return Assembled(encoder, located, quantization, module, fill)
 
 
 def fill_module(
@@ -56,4 +59,4 @@ def _by_sanitizing(encoder: Any, config: dict[str, Any], files: Sequence[Path]) 
     def fill(*, keep_half: bool) -> None:
         library_weights.fill(encoder, files, keep_half=keep_half)
 
-    return Assembled(encoder, located, quantization, fill)
+    return Assembled(encoder, located, quantization, encoder.model, fill)

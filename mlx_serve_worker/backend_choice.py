@@ -20,7 +20,7 @@ def make_launched(spec: LaunchSpec) -> Backend | Generator:
     path = Path(spec.model_path)
     if _manifest(path).kind is ModelKind.CHAT:
         return _make_generator(path, spec)
-    return make_backend(path, _folder(spec.custom_models))
+    return make_backend(path, _folder(spec.custom_models), widens=spec.allowance.widens)
 
 
 def import_for_chat() -> None:
@@ -28,17 +28,17 @@ def import_for_chat() -> None:
     from mlx_serve_worker.backends import generator  # noqa: F401
 
 
-def make_backend(path: Path, custom_models: Path | None = None) -> Backend:
+def make_backend(path: Path, custom_models: Path | None = None, *, widens: bool = False) -> Backend:
     """``custom_models`` is the folder of the person's own architectures."""
     manifest = _manifest(path)
     if manifest.backend == "encoder":
         from mlx_serve_worker.backends.encoder import EncoderBackend
 
-        return EncoderBackend(path, custom_models)
+        return EncoderBackend(path, custom_models, widens=widens)
     if manifest.backend == "reranker":
         from mlx_serve_worker.backends.reranker import RerankerBackend
 
-        return RerankerBackend(path)
+        return RerankerBackend(path, widens=widens)
     if manifest.backend == "fake" and _is_test():
         from mlx_serve_worker.backends.fake import FakeBackend
 
@@ -51,7 +51,10 @@ def _make_generator(path: Path, spec: LaunchSpec) -> Generator:
     if manifest.backend == "generator":
         from mlx_serve_worker.backends.generator import GeneratorBackend
 
-        return GeneratorBackend(path, _folder(spec.custom_models), spec.generation)
+        allowed = spec.allowance
+        return GeneratorBackend(
+            path, _folder(spec.custom_models), allowed.generation, widens=allowed.widens
+        )
     if manifest.backend == "fake" and _is_test():
         from mlx_serve_worker.backends.fake_generator import FakeGenerator
 

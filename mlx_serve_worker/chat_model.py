@@ -1,7 +1,8 @@
 """A chat model and the files that hold its weights, brought together.
 
 Invariants: the same way is gone at install time and in a worker; everything that headers tell is
-checked before a value is read; it computes in the precision in which it is stored, as mlx-lm does.
+checked before a value is read; it computes in the precision in which it is stored, as mlx-lm does,
+or in float32 where that is much faster and there is memory for it.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from mlx_serve_worker.model_folder import read_checked_manifest, read_config
 from mlx_serve_worker.models.language_model import LanguageModel
 from mlx_serve_worker.models.mlx_lm_speed import speed_up_mlx_lm
 from mlx_serve_worker.quantization import quantize_stored
+from mlx_serve_worker.widening import unpack
 
 
 class Assembled(NamedTuple):
@@ -32,8 +34,10 @@ def assemble(module: ModuleType, config: dict[str, Any], files: Sequence[Path]) 
     return Assembled(model, library_weights.locate(model, files), quantization)
 
 
-def load_chat_model(folder: Path, custom_models: Path | None) -> tuple[LanguageModel, Manifest]:
-    """An installed model, ready to compute."""
+def load_chat_model(
+    folder: Path, custom_models: Path | None, *, widens: bool = False
+) -> tuple[LanguageModel, Manifest]:
+    """An installed model, ready to compute; ``widens`` if it may do so in float32."""
     device.configure()
     speed_up_mlx_lm()
     manifest = read_checked_manifest(folder)
@@ -41,5 +45,8 @@ def load_chat_model(folder: Path, custom_models: Path | None) -> tuple[LanguageM
     module = chat_architectures.installed(config, manifest.implementation, custom_models)
     files = weights.weight_files(folder)
     model = assemble(module, config, files).model
-    library_weights.fill(model, files, keep_half=True)
+    widens = widens and not device.current().computes_half
+    library_weights.fill(model, files, keep_half=not widens)
+    if widens:
+        unpack(model.model)
     return model, manifest

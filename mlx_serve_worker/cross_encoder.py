@@ -27,14 +27,14 @@ from mlx_serve_worker.tokenizer_file import load_tokenizer
 class CrossEncoder:
     def __init__(self, folder: Path, manifest: Manifest, head: Classifier) -> None:
         config = read_config(folder)
-        self._model = ClassificationModel(manifest.architecture, config, head.labels)
+        self.model = ClassificationModel(manifest.architecture, config, head.labels)
         tokenizer = load_tokenizer(folder, manifest)
         self.texts = TextTokenizer(
             tokenizer,
-            vocab_size=self._model.encoder.vocab_size,
-            max_tokens=checked_max_tokens(manifest, self._model.encoder.positions),
+            vocab_size=self.model.encoder.vocab_size,
+            max_tokens=checked_max_tokens(manifest, self.model.encoder.positions),
         )
-        self._token_types = self._model.token_types if head.token_types else 0
+        self._token_types = self.model.token_types if head.token_types else 0
         self._pairs = PairTokenizer(
             self.texts,
             pair_template(tokenizer),
@@ -42,8 +42,8 @@ class CrossEncoder:
             prompt=manifest.prompts.get(manifest.default_prompt or "", ""),
         )
         files = weights.weight_files(folder)
-        fill_module(self._model, config, files, self._model.parameter_name)
-        self._model.widen_head()
+        fill_module(self.model, config, files, self.model.parameter_name)
+        self.model.widen_head()
 
     def prepare(self, part: Rerank) -> list[Prepared | ServeError]:
         if part.instruction:
@@ -61,5 +61,5 @@ class CrossEncoder:
         type_ids = None
         if self._token_types:
             type_ids = padded([prepared.context for prepared in inputs])
-        logits: mx.array = self._model(token_ids, padding_mask(lengths), type_ids, lengths)
+        logits: mx.array = self.model(token_ids, padding_mask(lengths), type_ids, lengths)
         return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]

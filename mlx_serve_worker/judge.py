@@ -47,8 +47,8 @@ class PrefixMemory:
 class Judge:
     def __init__(self, folder: Path, manifest: Manifest, head: YesOrNo) -> None:
         config = read_config(folder)
-        self._model = JudgeModel(config)
-        decoder = self._model.decoder
+        self.model = JudgeModel(config)
+        decoder = self.model.decoder
         if not 0 <= head.yes < decoder.vocab_size or not 0 <= head.no < decoder.vocab_size:
             raise ServeError(ErrorCode.INVALID_MODEL, "the manifest's answers are no tokens")
         self.texts = TextTokenizer(
@@ -58,9 +58,9 @@ class Judge:
         )
         self._prompt = JudgePrompt(self.texts, head.instruction)
         files = weights.weight_files(folder)
-        fill_module(self._model, config, files, self._model.parameter_name)
-        self._model.keep_answers(head.yes, head.no)
-        self._memory = PrefixMemory(self._model.read, _MEMORY_BYTES)
+        fill_module(self.model, config, files, self.model.parameter_name)
+        self.model.keep_answers(head.yes, head.no)
+        self._memory = PrefixMemory(self.model.read, _MEMORY_BYTES)
 
     def prepare(self, part: Rerank) -> list[Prepared | ServeError]:
         return self._prompt.prepare(part)
@@ -73,7 +73,7 @@ class Judge:
         for prefix, rows in groups.items():
             start = len(prefix or ())
             ids = [inputs[row].token_ids[start:] for row in rows]
-            parts.append(self._model(ids, None if prefix is None else self._memory[prefix]))
+            parts.append(self.model(ids, None if prefix is None else self._memory[prefix]))
         order = mx.argsort(mx.array([row for rows in groups.values() for row in rows]))
         return mx.concatenate(parts)[order]
 

@@ -17,6 +17,7 @@ from mlx_serve_worker.backend_choice import make_backend
 from mlx_serve_worker.planner import plan
 from mlx_serve_worker.probe import Probe, Row
 from mlx_serve_worker.quality_texts import QUERIES, TEXTS
+from mlx_serve_worker.widening import is_affordable
 
 _BATCH = 16
 
@@ -29,13 +30,14 @@ OnProgress = Callable[[int, int], None]
 
 def answers(folder: Path, custom_models: Path | None, on_progress: OnProgress) -> Answers:
     """What the model in ``folder`` says to all texts; ``on_progress`` is told how far that is."""
-    kind = read_manifest(folder).kind
+    manifest = read_manifest(folder)
+    kind = manifest.kind
     if kind is ModelKind.CHAT:
         # Here and below: the others need nothing of what it imports.
         from mlx_serve_worker import chat_quality
 
         return chat_quality.answers(folder, custom_models, on_progress)
-    backend = make_backend(folder, custom_models)
+    backend = make_backend(folder, custom_models, widens=is_affordable(manifest))
     backend.load()
     probe = Probe(backend, kind)
     inputs = _inputs(probe, kind)

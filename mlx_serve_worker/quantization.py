@@ -5,17 +5,16 @@ states; anything stored otherwise then fails the check of names, shapes and type
 format is read: the key ``quantization``, whatever a ``quantization_config`` beside it says.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
 import msgspec
 
 from mlx_serve_common.conversion import USUAL, Mode, Scheme
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_worker import device, weights
+from mlx_serve_worker import device, weights, widening
 
 _SCALES = ".scales"
 _KEYS = ("group_size", "bits", "mode")
@@ -65,8 +64,10 @@ def quantize_stored(
         nn.quantize(model, class_predicate=scheme_of)
     except (TypeError, ValueError):  # not every layer can be quantized in every mode
         raise _unfit("quantizes a layer in a way that MLX does not support") from None
-    if is_widened and not device.current().computes_half:
-        _widen(model)
+    if not device.current().computes_half:
+        widening.speed_up(model)
+        if is_widened:
+            widening.widen_embeddings(model)
     facts = msgspec.structs.asdict(stated.general)
     is_mixed = any(scheme != stated.general for scheme in schemes.values())
     return {**facts, "mixed": True} if is_mixed else facts
@@ -75,36 +76,6 @@ def quantize_stored(
 def refuse_foreign(config: dict[str, Any]) -> None:
     """Weights that others than MLX have quantized cannot be read."""
     _read(config)
-
-
-def rows(layer: Any, at: Sequence[int]) -> mx.array:
-    """Rows of a layer's matrix as float32, whether it is quantized or not."""
-    chosen = mx.array(list(at))
-    if not isinstance(layer, nn.QuantizedLinear | nn.QuantizedEmbedding):
-        return layer.weight[chosen].astype(mx.float32)
-    biases = layer.get("biases")
-    values: mx.array = mx.dequantize(
-        layer.weight[chosen],
-        scales=layer.scales[chosen],
-        biases=None if biases is None else biases[chosen],
-        group_size=layer.group_size,
-        bits=layer.bits,
-        mode=layer.mode,
-    )
-    return values.astype(mx.float32)
-
-
-class _WideEmbedding(nn.QuantizedEmbedding):
-    """The formats that scale by powers of two come out as bfloat16, which a CPU is slow at."""
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return super().__call__(x).astype(mx.float32)
-
-
-def _widen(model: nn.Module) -> None:
-    for _, layer in model.named_modules():
-        if type(layer) is nn.QuantizedEmbedding:
-            layer.__class__ = _WideEmbedding
 
 
 def _schemes(

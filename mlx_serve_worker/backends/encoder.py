@@ -24,6 +24,7 @@ from mlx_serve_worker.models.token_rows import padding_cost
 from mlx_serve_worker.pooling import Pipeline
 from mlx_serve_worker.tokenization import TextTokenizer
 from mlx_serve_worker.tokenizer_file import load_tokenizer
+from mlx_serve_worker.widening import unpack
 
 
 class EncoderBackend(OnDevice):
@@ -34,9 +35,12 @@ class EncoderBackend(OnDevice):
     _tokenizer: TextTokenizer
     padding_cost = 1.0
 
-    def __init__(self, model_path: Path, custom_models: Path | None = None) -> None:
+    def __init__(
+        self, model_path: Path, custom_models: Path | None = None, *, widens: bool = False
+    ) -> None:
         self._path = model_path
         self._custom_models = custom_models
+        self._widens = widens
 
     # --- loading ---------------------------------------------------------------------------------
 
@@ -57,6 +61,8 @@ class EncoderBackend(OnDevice):
             default_prompt=manifest.prompts.get(manifest.default_prompt or "", ""),
         )
         assembled.fill(keep_half=device.current().computes_half)
+        if self._widens:
+            unpack(assembled.module)
         self._pipeline = Pipeline(manifest.pipeline, self._path, self._encoder.dimensions)
         if manifest.dimensions not in (None, self._pipeline.dimensions):
             raise ServeError(

@@ -43,13 +43,16 @@ class GeneratorBackend(OnDevice):
         model_path: Path,
         custom_models: Path | None = None,
         limits: GenerationLimits | None = None,
+        *,
+        widens: bool = False,
     ) -> None:
         self._path = model_path
         self._custom_models = custom_models
         self._limits = limits or _USUAL
+        self._widens = widens
 
     def load(self) -> None:
-        loaded = load(self._path, self._custom_models)
+        loaded = load(self._path, self._custom_models, widens=self._widens)
         chat = loaded.manifest.chat
         if chat is None:
             message = "the manifest does not say how the model is talked to; install it again"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Classifier, Manifest, YesOrNo
@@ -20,12 +21,16 @@ from mlx_serve_worker.device import OnDevice
 from mlx_serve_worker.model_folder import read_checked_manifest
 from mlx_serve_worker.models.token_rows import padding_cost
 from mlx_serve_worker.tokenization import TextTokenizer
+from mlx_serve_worker.widening import unpack
 
 
 class Scorer(Protocol):
     """A loaded model that gives one logit for a pair."""
 
     texts: TextTokenizer
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def prepare(self, part: Rerank) -> list[Prepared | ServeError]: ...
 
@@ -38,8 +43,9 @@ class RerankerBackend(OnDevice):
     _scorer: Scorer
     padding_cost = 1.0
 
-    def __init__(self, model_path: Path) -> None:
+    def __init__(self, model_path: Path, *, widens: bool = False) -> None:
         self._path = model_path
+        self._widens = widens
 
     def load(self) -> None:
         manifest = read_checked_manifest(self._path)
@@ -47,6 +53,8 @@ class RerankerBackend(OnDevice):
         if isinstance(manifest.head, Classifier):
             self.padding_cost = padding_cost(manifest)
         self._scorer = _scorer(self._path / manifest.transformer_folder, manifest)
+        if self._widens:
+            unpack(self._scorer.model)
 
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
         if not isinstance(part, Rerank):

@@ -26,8 +26,8 @@ class Loaded(NamedTuple):
     """What one token has left there."""
 
 
-def load(folder: Path, custom_models: Path | None) -> Loaded:
-    model, manifest = load_chat_model(folder, custom_models)
+def load(folder: Path, custom_models: Path | None, *, widens: bool = False) -> Loaded:
+    model, manifest = load_chat_model(folder, custom_models, widens=widens)
     cache = model.new_cache()
     logits = model.logits(mx.zeros((1, 1), mx.int32), cache)
     mx.eval(logits, [layer.state for layer in cache])

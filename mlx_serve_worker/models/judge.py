@@ -14,7 +14,7 @@ import mlx.nn as nn
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.models import decoder
 from mlx_serve_worker.models.padding import padded
-from mlx_serve_worker.quantization import rows
+from mlx_serve_worker.widening import values
 
 _HEAD = "lm_head."
 
@@ -81,7 +81,7 @@ class JudgeModel(nn.Module):
     def keep_answers(self, yes: int, no: int) -> None:
         """Forget all of the head but these rows. Called once, when the weights are there."""
         head = self.decoder.embed_tokens if self._is_tied else self.lm_head
-        self._answers = rows(head, [no, yes])
+        self._answers = values(head, mx.array([no, yes]))
         mx.eval(self._answers)
         if not self._is_tied:
             del self.lm_head

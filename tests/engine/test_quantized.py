@@ -12,7 +12,8 @@ import pytest
 
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.models import Manifest
-from mlx_serve_worker.quantization import quantize, rows
+from mlx_serve_worker.quantization import quantize
+from mlx_serve_worker.widening import values
 from tests.engine import quantized, tiny, tiny_decoders, tiny_encoders
 from tests.engine.models import Vectors, embed, load, manifested, prepare
 from tests.engine.quantized import SCHEMES, Scheme
@@ -205,6 +206,6 @@ def test_rows_of_a_layer(scheme: str, tmp_path: Path) -> None:
     model = decoder.build(config)
     quantize(model, config, files, decoder.parameter_name)
     load_weights(model, files, decoder.parameter_name)
-    found = rows(model.embed_tokens, [3, 1])
+    found = values(model.embed_tokens, mx.array([3, 1]))
     assert found.dtype == mx.float32
     np.testing.assert_array_equal(np.array(found), np.array(model.embed_tokens(mx.array([3, 1]))))

@@ -130,9 +130,9 @@ def test_memory_is_bounded(backend: RerankerBackend) -> None:
 
     def reading(ids: Sequence[int]) -> Any:
         read.append(tuple(ids))
-        return scorer._model.read(ids)
+        return scorer.model.read(ids)
 
-    one = scorer._model.read([5] * 10).bytes
+    one = scorer.model.read([5] * 10).bytes
     memory = PrefixMemory(reading, 2 * one)
     first, second, third = ((token,) * 10 for token in (5, 6, 7))
     for ids in (first, second, first, third):

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.launch import GenerationLimits
+from mlx_serve_common.launch import Allowance
 from mlx_serve_common.models import InstalledModel
 from mlx_serve_common.wire import (
     PROTOCOL,
@@ -141,9 +141,7 @@ class FakeWorkers:
         self.launched: list[FakeWorker] = []
         self._pids = itertools.count(1001)
 
-    def launch(
-        self, model: InstalledModel, observer: Observer, limits: GenerationLimits | None
-    ) -> FakeWorker:
+    def launch(self, model: InstalledModel, observer: Observer, _: Allowance) -> FakeWorker:
         assert not [worker for worker in self.living if worker.model == model], "two workers"
         worker = self._kind(next(self._pids), model, observer)
         self.launched.append(worker)

@@ -15,7 +15,7 @@ import msgspec
 from mlx_serve_common.chat import Delta, Finish, Plain, Sampling
 from mlx_serve_common.config import ChatConfig
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.launch import GenerationLimits
+from mlx_serve_common.launch import Allowance
 from mlx_serve_common.models import InstalledModel, ModelKind
 from mlx_serve_common.wire import Batch, Embed, Generate, Generated, Result, Scored
 from mlx_serve_gateway.calls import EmbedCall, EmbedOptions
@@ -117,10 +117,8 @@ class SimWorkers(FakeWorkers):
         """How many of the next ones are."""
         self._on_launch = on_launch
 
-    def launch(
-        self, model: InstalledModel, observer: Observer, limits: GenerationLimits | None
-    ) -> FakeWorker:
-        worker = super().launch(model, observer, limits)
+    def launch(self, model: InstalledModel, observer: Observer, allowance: Allowance) -> FakeWorker:
+        worker = super().launch(model, observer, allowance)
         assert isinstance(worker, SimWorker)
         if self.stillborn:
             self.stillborn -= 1
