@@ -17,7 +17,6 @@ from mlx_serve_worker import parity
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.backend_choice import make_backend
 from mlx_serve_worker.probe import Probe, Row
-from mlx_serve_worker.widening import is_affordable
 
 _BRIEF_TEXTS = (
     "A short text.",
@@ -56,7 +55,9 @@ def verify(folder: Path, custom_models: Path | None = None, *, brief: bool = Fal
         from mlx_serve_worker.chat_verification import verify_chat
 
         return verify_chat(folder, custom_models, _BRIEF_TEXTS if brief else _TEXTS)
-    backend = make_backend(folder, custom_models, widens=is_affordable(manifest))
+    # As it is stored: what is quantized may be more than the code of others can bear, and a worker
+    # is not always given the memory to unpack it.
+    backend = make_backend(folder, custom_models)
     backend.load()
     probe = Probe(backend, manifest.kind)
     texts = [text for text in (_BRIEF_TEXTS if brief else _TEXTS) if probe.accepts(text)]

@@ -120,7 +120,7 @@ def test_judge_keeps_no_more_of_its_head_than_two_rows(tmp_path: Path) -> None:
     tied = judge("tied", tmp_path / "tied")._scorer
     untied = judge("untied", tmp_path / "untied")._scorer
     for scorer in (tied, untied):
-        model = scorer._model  # type: ignore[attr-defined]
+        model = scorer.model
         assert "lm_head" not in model
         assert model._answers.shape == (2, 32)
 
