@@ -99,3 +99,11 @@ def test_a_gpu_computes_everything_as_it_is_stored() -> None:
     for each in (PLAIN, HALF, FOUR_BITS):
         assert not footprints.allowance(each).widens
     assert footprints.of(HALF) == footprints.of(PLAIN)
+
+
+@pytest.mark.parametrize("bits", [None, 0, -4, "four", 2.5])
+def test_a_manifest_without_sense_counts_with_the_most(bits: object) -> None:
+    odd = msgspec.structs.replace(FOUR_BITS, quantization={"bits": bits})
+    two_bits = msgspec.structs.replace(FOUR_BITS, quantization={"bits": 2})
+    footprints = Footprints(128 * GIB, ChatConfig(), has_gpu=False)
+    assert footprints.of(odd) == footprints.of(two_bits)
