@@ -16,7 +16,7 @@ from mlx_serve_worker.model_folder import read_checked_manifest, read_config
 from mlx_serve_worker.models.language_model import LanguageModel
 from mlx_serve_worker.models.mlx_lm_speed import speed_up_mlx_lm
 from mlx_serve_worker.quantization import quantize_stored
-from mlx_serve_worker.widening import unpack
+from mlx_serve_worker.widening import speed_up_half, unpack
 
 
 class Assembled(NamedTuple):
@@ -49,4 +49,6 @@ def load_chat_model(
     library_weights.fill(model, files, keep_half=not widens)
     if widens:
         unpack(model.model)
+    else:
+        speed_up_half(model.model)
     return model, manifest

@@ -1,7 +1,7 @@
 """Weights that are stored in less than float32, on a CPU, which is tens of times slower at them.
 
 MLX multiplies there with what is quantized one number at a time. Where the memory is set aside,
-such weights become float32 when the model is loaded; else for each product of many rows.
+such weights become float32 when the model is loaded; else for each product that gains by it.
 Invariants: the values stay those that are stored; no result differs by more than rounding; a GPU
 keeps everything of MLX.
 """
@@ -44,10 +44,19 @@ def is_affordable(manifest: Manifest) -> bool:
 
 
 def speed_up(model: nn.Module) -> None:
-    """Have the products of many rows computed in float32."""
+    """Have the products of many rows computed in float32, where layers are quantized."""
     for _, layer in model.named_modules():
         if type(layer) is nn.QuantizedLinear:
-            layer.__class__ = _Linear
+            layer.__class__ = _Packed
+
+
+def speed_up_half(model: nn.Module) -> None:
+    """The same for all products, where layers are in half precision; with their values there."""
+    if device.current().computes_half:
+        return
+    for _, layer in model.named_modules():
+        if type(layer) is nn.Linear and layer.weight.dtype != mx.float32:
+            layer.__class__ = _Half
 
 
 def widen_embeddings(model: nn.Module) -> None:
@@ -84,14 +93,23 @@ def _unpacked(layer: Any) -> Any:
     return plain
 
 
-class _Linear(nn.QuantizedLinear):
+class _Packed(nn.QuantizedLinear):
     def __call__(self, x: mx.array) -> mx.array:
         if x.size < _MANY_ROWS * x.shape[-1]:
             return super().__call__(x)
-        y = x.astype(mx.float32) @ values(self).T
-        if "bias" in self:
-            y = y + self.bias
-        return y.astype(x.dtype)
+        return _product(self, x)
+
+
+class _Half(nn.Linear):
+    def __call__(self, x: mx.array) -> mx.array:
+        return _product(self, x)
+
+
+def _product(layer: Any, x: mx.array) -> mx.array:
+    y = x.astype(mx.float32) @ values(layer).T
+    if "bias" in layer:
+        y = y + layer.bias
+    return y.astype(x.dtype)
 
 
 class _Embedding(nn.QuantizedEmbedding):

@@ -9,6 +9,7 @@ order in which they came; the last token is left, because the answer's first ste
 
 from collections.abc import Collection, Iterator
 from itertools import chain, islice
+from time import monotonic
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -19,6 +20,11 @@ from mlx_serve_worker.chat.watched_model import WatchedModel
 
 _LEAST_TOKENS = 64
 """Of one part of a prompt: below, each core reads all weights for next to nothing."""
+
+_FIRST_TOKENS = 128
+"""Before it is known how long it takes: by a large model on few cores many seconds."""
+_MOST_S = 5.0
+"""Of reading at a time: others wait for their next word, and who is silent for long looks hung."""
 
 _LEAST_SHARE = 4
 """Less than this part of what may be read is left for the next time: passes cost by themselves."""
@@ -40,6 +46,8 @@ class Reader:
     def __init__(self, model: WatchedModel) -> None:
         self._model = model
         self._unread: dict[int, Member] = {}
+        self._most = _FIRST_TOKENS
+        """As many tokens as are read in the longest time that nothing may be heard of us."""
 
     def __len__(self) -> int:
         return len(self._unread)
@@ -53,7 +61,9 @@ class Reader:
 
     def read(self, budget: int) -> tuple[list[Progress], dict[int, Member]]:
         """About so many tokens; those whose prompt is read as far as it is to be."""
+        budget = allowed = min(budget, self._most)
         least = max(_LEAST_TOKENS, budget // _LEAST_SHARE)
+        began = monotonic()
         done: dict[int, Progress] = {}
         whole: dict[int, Member] = {}
         while self._unread and (budget >= least or not done):
@@ -63,7 +73,12 @@ class Reader:
                 self._unread[key] = member
                 if not _left(member):
                     whole[key] = self._unread.pop(key)
+        self._learn(allowed - budget, monotonic() - began)
         return list(done.values()), whole
+
+    def _learn(self, tokens: int, took_s: float) -> None:
+        if tokens >= _LEAST_TOKENS and took_s > 0:
+            self._most = max(_LEAST_TOKENS, int(_MOST_S * tokens / took_s))
 
     def _pass(self, budget: int) -> list[tuple[int, Member]]:
         """The first of all prompts, one for each lane."""

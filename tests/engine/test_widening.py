@@ -139,6 +139,18 @@ def test_a_chat_model_computes_in_float32(name: str, chat: Path) -> None:
     np.testing.assert_allclose(other, one, rtol=0, atol=0.05 * np.abs(one).max())
 
 
+def test_what_stays_in_half_precision_is_multiplied_in_float32(chat: Path) -> None:
+    model, _ = load_chat_model(chat / "tiny", None)
+    attention = model.model.model.layers[0].self_attn
+    x = mx.random.normal((1, 3, 64)).astype(mx.bfloat16)
+    y = attention.q_proj(x)
+    assert attention.q_proj.weight.dtype == y.dtype == mx.bfloat16
+    weights = values(attention.q_proj)
+    assert weights.dtype == mx.float32
+    exact = (x.astype(mx.float32) @ weights.T).astype(mx.bfloat16)
+    assert mx.array_equal(y, exact)
+
+
 def test_an_output_layer_of_its_own_is_unpacked(chat: Path) -> None:
     model, _ = load_chat_model(chat / "tiny-4bit", None)
     packed = model.model.model.embed_tokens

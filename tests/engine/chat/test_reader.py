@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
 
 from mlx_serve_worker import lanes
+from mlx_serve_worker.chat import reader as reader_module
 from mlx_serve_worker.chat.loading import Loaded, load
 from mlx_serve_worker.chat.member import Member
 from mlx_serve_worker.chat.reader import Reader
+from tests.clock import FakeClock
 
 pytestmark = pytest.mark.engine
 
@@ -77,6 +80,30 @@ def test_the_first_are_read_first_and_no_more_than_a_quarter_too_much(
         order += whole
     assert order == [*range(6)]
     assert set(done.values()) == {300}
+
+
+def test_a_slow_model_reads_less_at_a_time(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty tokens a second: nothing is heard of it for five seconds, not for a minute."""
+    clock = FakeClock()
+    monkeypatch.setattr(reader_module, "monotonic", clock)
+    reader = Reader(loaded.model)
+    compute = reader._compute
+
+    def slowly(pieces: list[Any]) -> None:
+        clock.advance(sum(len(piece.tokens) for piece in pieces) / 20)
+        compute(pieces)
+
+    monkeypatch.setattr(reader, "_compute", slowly)
+    reader.add(1, member(loaded, 1001))
+    steps = []
+    known = 0
+    while len(reader):
+        (progress,), _ = reader.read(1024)
+        steps.append(progress.done - known)
+        known = progress.done
+    assert steps[0] <= 160
+    assert all(95 <= step <= 105 for step in steps[1:-1])
+    assert known == 1000
 
 
 def test_who_leaves_is_not_read(loaded: Loaded) -> None:
