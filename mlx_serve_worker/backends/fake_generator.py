@@ -40,6 +40,8 @@ from mlx_serve_common.wire import Detokenize, Tokenize, TokenizeConversation
 from mlx_serve_worker.backend import Step, Tokens
 from mlx_serve_worker.backends.fake import Options, load_as_told, obey, spelled, unspelled
 
+_HEARD_S = 0.5
+"""What was said is heard before the process dies, also by a gateway that is late."""
 _COMMAND = re.compile(r"__(\w+?):(.*?)__", re.DOTALL)
 
 
@@ -67,6 +69,7 @@ class _Answer:
         if self.said == 0 and not obey(self.text):
             raise ServeError(ErrorCode.INVALID_MODEL_OUTPUT, "the model's output is not finite")
         if self.said == self.crash_after:
+            time.sleep(_HEARD_S)
             os.kill(os.getpid(), signal.SIGKILL)
         self.said += 1
         if self.call is not None:
