@@ -108,8 +108,9 @@ def test_a_chat_worker_dies_while_it_speaks(rig: Rig) -> None:
 
 def test_what_a_worker_left_running_is_gone_with_it(rig: Rig) -> None:
     assert rig.embed("a", "__grandchild__").status == 200
-    left = rig.worker("a").children()
-    assert [process.name() for process in left] == ["sleep"]
+    worker = rig.worker("a")
+    until(lambda: [process.name() for process in worker.children()] == ["sleep"])
+    left = worker.children()
     rig.let_go()
     until(lambda: not any(map(is_alive, left)), what="its end")
 

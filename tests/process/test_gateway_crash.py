@@ -216,6 +216,10 @@ def _killed(gateway: Gateway) -> None:
     gateway.signal(signal.SIGKILL)
 
 
+def _grandchildren(gateway: Gateway) -> list[psutil.Process]:
+    return [process for process in gateway.processes() if process.name() == "sleep"]
+
+
 @pytest.mark.parametrize("end", [_unloaded, _crashed, _stopped, _killed])
 def test_what_a_worker_has_started_ends_with_it(
     short_dir: Path, store: ModelStore, end: Callable[[Gateway], None]
@@ -223,8 +227,9 @@ def test_what_a_worker_has_started_ends_with_it(
     store.add("m")
     with Gateway(short_dir, store) as gateway:
         assert gateway.embed("m", "__grandchild__").status == 200
-        tagged = gateway.processes()
-        (grandchild,) = [process for process in tagged if process.name() == "sleep"]
+        # It has no name and no environment yet in the moment in which it becomes another program.
+        until(lambda: _grandchildren(gateway))
+        (grandchild,) = _grandchildren(gateway)
         end(gateway)
         until(lambda: not is_alive(grandchild), GONE_S, "the end of what a worker has started")
 
