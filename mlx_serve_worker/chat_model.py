@@ -16,7 +16,7 @@ from mlx_serve_worker.model_folder import read_checked_manifest, read_config
 from mlx_serve_worker.models.language_model import LanguageModel
 from mlx_serve_worker.models.mlx_lm_speed import speed_up_mlx_lm
 from mlx_serve_worker.quantization import quantize_stored
-from mlx_serve_worker.widening import speed_up_half, unpack
+from mlx_serve_worker.widening import is_affordable, speed_up_half, unpack
 
 
 class Assembled(NamedTuple):
@@ -45,10 +45,16 @@ def load_chat_model(
     module = chat_architectures.installed(config, manifest.implementation, custom_models)
     files = weights.weight_files(folder)
     model = assemble(module, config, files).model
-    widens = widens and not device.current().computes_half
-    library_weights.fill(model, files, keep_half=not widens)
+    library_weights.fill(model, files, keep_half=device.current().computes_half or not widens)
     if widens:
         unpack(model.model)
     else:
         speed_up_half(model.model)
     return model, manifest
+
+
+def load_for_trial(folder: Path, custom_models: Path | None) -> tuple[LanguageModel, Manifest]:
+    """The same in a job, for which nobody has set memory aside."""
+    return load_chat_model(
+        folder, custom_models, widens=is_affordable(read_checked_manifest(folder))
+    )

@@ -11,18 +11,16 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.models import Quality, read_manifest
-from mlx_serve_worker.chat_model import load_chat_model
+from mlx_serve_common.models import Quality
+from mlx_serve_worker.chat_model import load_for_trial
 from mlx_serve_worker.quality import Answers, OnProgress, rounded
 from mlx_serve_worker.quality_texts import TEXTS
 from mlx_serve_worker.tokenizer_file import load_tokenizer
-from mlx_serve_worker.widening import is_affordable
 
 
 def answers(folder: Path, custom_models: Path | None, on_progress: OnProgress) -> Answers:
     """The log-probabilities of every token, for each place that is asked about (rows)."""
-    widens = is_affordable(read_manifest(folder))
-    model, manifest = load_chat_model(folder, custom_models, widens=widens)
+    model, manifest = load_for_trial(folder, custom_models)
     tokenizer = load_tokenizer(folder, manifest)
     rows: list[Any] = []
     for done, text in enumerate(TEXTS):

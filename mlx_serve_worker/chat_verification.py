@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.models import Manifest, Verified, read_manifest
+from mlx_serve_common.models import Manifest, Verified
 from mlx_serve_worker import device
 from mlx_serve_worker.chat.loading import refuse_unbatched
 from mlx_serve_worker.chat.template import ChatTemplate
-from mlx_serve_worker.chat_model import load_chat_model
+from mlx_serve_worker.chat_model import load_for_trial
 from mlx_serve_worker.models.language_model import LanguageModel
 from mlx_serve_worker.models.padding import padded
 from mlx_serve_worker.tokenizer_file import load_tokenizer
 from mlx_serve_worker.verification import BATCH_TOLERANCE
-from mlx_serve_worker.widening import is_affordable
 
 _READ = 64
 """Tokens of a text at most: their logits, of whole vocabularies, have to fit the memory."""
@@ -31,8 +30,7 @@ _QUESTION = "Is it raining?"
 
 
 def verify_chat(folder: Path, custom_models: Path | None, texts: Sequence[str]) -> Verified:
-    widens = is_affordable(read_manifest(folder))
-    model, manifest = load_chat_model(folder, custom_models, widens=widens)
+    model, manifest = load_for_trial(folder, custom_models)
     refuse_unbatched(model.new_cache())
     measured = _measure(model, _inputs(folder, manifest, texts))
     allowed = BATCH_TOLERANCE * measured.largest

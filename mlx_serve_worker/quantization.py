@@ -14,7 +14,7 @@ import msgspec
 
 from mlx_serve_common.conversion import USUAL, Mode, Scheme
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_worker import device, weights, widening
+from mlx_serve_worker import weights, widening
 
 _SCALES = ".scales"
 _KEYS = ("group_size", "bits", "mode")
@@ -64,10 +64,9 @@ def quantize_stored(
         nn.quantize(model, class_predicate=scheme_of)
     except (TypeError, ValueError):  # not every layer can be quantized in every mode
         raise _unfit("quantizes a layer in a way that MLX does not support") from None
-    if not device.current().computes_half:
-        widening.speed_up(model)
-        if is_widened:
-            widening.widen_embeddings(model)
+    widening.speed_up(model)
+    if is_widened:
+        widening.widen_embeddings(model)
     facts = msgspec.structs.asdict(stated.general)
     is_mixed = any(scheme != stated.general for scheme in schemes.values())
     return {**facts, "mixed": True} if is_mixed else facts

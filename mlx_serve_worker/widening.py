@@ -45,25 +45,28 @@ def is_affordable(manifest: Manifest) -> bool:
 
 def speed_up(model: nn.Module) -> None:
     """Have the products of many rows computed in float32, where layers are quantized."""
-    for _, layer in model.named_modules():
-        if type(layer) is nn.QuantizedLinear:
-            layer.__class__ = _Packed
+    for layer in _slow(model, nn.QuantizedLinear):
+        layer.__class__ = _Packed
 
 
 def speed_up_half(model: nn.Module) -> None:
     """The same for all products, where layers are in half precision; with their values there."""
-    if device.current().computes_half:
-        return
-    for _, layer in model.named_modules():
-        if type(layer) is nn.Linear and layer.weight.dtype != mx.float32:
+    for layer in _slow(model, nn.Linear):
+        if layer.weight.dtype != mx.float32:
             layer.__class__ = _Half
 
 
 def widen_embeddings(model: nn.Module) -> None:
     """Have vectors of tokens come out as float32."""
-    for _, layer in model.named_modules():
-        if type(layer) is nn.QuantizedEmbedding:
-            layer.__class__ = _Embedding
+    for layer in _slow(model, nn.QuantizedEmbedding):
+        layer.__class__ = _Embedding
+
+
+def _slow(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+    """Exactly of this kind; none on a device that is fast at them."""
+    if device.current().computes_half:
+        return []
+    return [layer for layer in model.modules() if type(layer) is kind]
 
 
 def unpack(model: nn.Module) -> None:

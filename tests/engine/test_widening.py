@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from mlx_serve_common.config import CacheConfig, Config
-from mlx_serve_worker import chat_verification, device
+from mlx_serve_worker import chat_model, device
 from mlx_serve_worker.backends.encoder import EncoderBackend
 from mlx_serve_worker.backends.reranker import RerankerBackend
 from mlx_serve_worker.chat_model import load_chat_model
@@ -164,7 +164,7 @@ def test_verification_computes_as_a_worker_will(
 ) -> None:
     verified = reverify(chat / "tiny", lambda event: None)
     assert verified.step_max_diff is not None and verified.step_max_diff < 1e-4
-    monkeypatch.setattr(chat_verification, "is_affordable", lambda manifest: False)
+    monkeypatch.setattr(chat_model, "is_affordable", lambda manifest: False)
     as_stored = reverify(chat / "tiny", lambda event: None)
     assert as_stored.step_max_diff is not None and as_stored.step_max_diff > 1e-4
 

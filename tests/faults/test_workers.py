@@ -9,7 +9,7 @@ import pytest
 from mlx_serve_worker.backends.fake import vector
 from tests.faults import canary
 from tests.faults.rig import BATCH_TIMEOUT_S, CHAT, EMBEDDERS, Rig
-from tests.process.gateways import is_alive
+from tests.process.gateways import GONE_S, is_alive
 from tests.waiting import until
 
 pytestmark = pytest.mark.process
@@ -112,7 +112,7 @@ def test_what_a_worker_left_running_is_gone_with_it(rig: Rig) -> None:
     until(lambda: [process.name() for process in worker.children()] == ["sleep"])
     left = worker.children()
     rig.let_go()
-    until(lambda: not any(map(is_alive, left)), what="its end")
+    until(lambda: not any(map(is_alive, left)), GONE_S, "its end")
 
 
 def _restarts(rig: Rig, model: str) -> int:
