@@ -12,6 +12,14 @@ from typing import Any, NamedTuple
 
 from mlx_serve_common.models import ToolParser
 from mlx_serve_worker.bare_packages import bare_package
+from mlx_serve_worker.stand_ins import import_without
+
+_LEFT_OUT = {
+    "transformers": ("AutoTokenizer", "PreTrainedTokenizer", "PreTrainedTokenizerFast"),
+    "transformers.tokenization_utils_base": ("PreTrainedTokenizerBase",),
+    "huggingface_hub": ("snapshot_download",),
+}
+"""For its own way from a model's name to its files and its tokenizer."""
 
 
 def _import() -> None:
@@ -22,7 +30,7 @@ def _import() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         bare_package("mlx_lm")
-        importlib.import_module("mlx_lm.generate")
+        import_without("mlx_lm.generate", _LEFT_OUT)
     finally:
         resource.setrlimit = set_limit
 
