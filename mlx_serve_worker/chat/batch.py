@@ -80,11 +80,8 @@ class Batch:
     @property
     def _budget(self) -> int:
         """The more wait to be read one by one, the longer others may wait for their next token."""
-        if not self._saying:
-            return self._prefill_tokens * _MOST_SHARES
-        others = max(0, len(self._reader) - 1)
-        shares = min(_MOST_SHARES, 1 + others / len(self._saying))
-        return int(self._prefill_tokens * shares)
+        waiting = len(self._reader) if self._saying else _MOST_SHARES
+        return self._prefill_tokens * min(_MOST_SHARES, max(1, waiting))
 
     def add(self, key: int, member: Member) -> None:
         if self._reads_apart and member.known + 1 < len(member.prompt):

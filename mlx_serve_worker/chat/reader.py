@@ -26,6 +26,8 @@ _FIRST_TOKENS = 128
 _MOST_S = 5.0
 """Of reading at a time: others wait for their next word, and who is silent for long looks hung."""
 
+_MORE = 4
+"""So large a part of what may be read is read besides, where that is the rest of a prompt."""
 _LEAST_SHARE = 4
 """Less than this part of what may be read is left for the next time: passes cost by themselves."""
 
@@ -63,11 +65,12 @@ class Reader:
         """About so many tokens; those whose prompt is read as far as it is to be."""
         budget = allowed = min(budget, self._most)
         least = max(_LEAST_TOKENS, budget // _LEAST_SHARE)
+        more = budget // _MORE
         began = monotonic()
         done: dict[int, Progress] = {}
         whole: dict[int, Member] = {}
         while self._unread and (budget >= least or not done):
-            for key, member in self._pass(budget):
+            for key, member in self._pass(budget, more):
                 budget -= member.known - self._unread[key].known
                 done[key] = Progress(key, member.known, len(member.prompt))
                 self._unread[key] = member
@@ -80,12 +83,12 @@ class Reader:
         if tokens >= _LEAST_TOKENS and took_s > 0:
             self._most = max(_LEAST_TOKENS, int(_MOST_S * tokens / took_s))
 
-    def _pass(self, budget: int) -> list[tuple[int, Member]]:
-        """The first of all prompts, one for each lane."""
+    def _pass(self, budget: int, more: int) -> list[tuple[int, Member]]:
+        """The first of all prompts, one for each lane; so much more if it is all of them."""
         chosen = list(islice(self._unread.items(), min(lanes.count(), budget)))
         pieces, read = [], []
         for key, member in chosen:
-            until = member.known + _next(_left(member), budget // len(chosen))
+            until = member.known + _next(_left(member), budget // len(chosen), more // len(chosen))
             pieces.append(_Piece(member.cache, list(member.prompt[member.known : until])))
             read.append((key, member._replace(known=until)))
         self._compute([piece for piece in pieces if piece.tokens])
@@ -105,9 +108,9 @@ class Reader:
             mx.eval(states)
 
 
-def _next(left: int, share: int) -> int:
+def _next(left: int, share: int, more: int) -> int:
     """A little more than its share rather than leave a little, which would take another pass."""
-    return left if left <= share + share // 4 else share
+    return left if left <= share + more else share
 
 
 def _left(member: Member) -> int:

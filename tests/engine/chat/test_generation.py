@@ -370,7 +370,7 @@ def no_end(backend: GeneratorBackend) -> dict[int, float]:
 
 @pytest.mark.parametrize(
     ("speaking", "waiting", "bound"),
-    [(1, 1, 256), (4, 2, 320), (1, 8, 1024), (0, 4, 1024)],
+    [(1, 1, 256), (4, 2, 512), (1, 8, 1024), (0, 4, 1024)],
     ids=["one beside an answer", "some beside more", "many more", "alone"],
 )
 def test_prompts_are_read_in_shares_of_one_bound(

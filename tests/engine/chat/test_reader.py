@@ -82,6 +82,19 @@ def test_the_first_are_read_first_and_no_more_than_a_quarter_too_much(
     assert set(done.values()) == {300}
 
 
+def test_no_prompt_is_torn_where_a_little_more_is_all_of_it(
+    loaded: Loaded, lane_count: int
+) -> None:
+    reader = Reader(loaded.model)
+    reader.add(0, member(loaded, 100))
+    read_all(reader, 1024)  # what it can read in a second is known only now
+    for key in range(1, 5):
+        reader.add(key, member(loaded, 289))
+    progress, whole = reader.read(1024)
+    assert [each.done for each in progress] == [288] * len(progress)
+    assert len(whole) == len(progress) >= 3
+
+
 def test_a_slow_model_reads_less_at_a_time(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty tokens a second: nothing is heard of it for five seconds, not for a minute."""
     clock = FakeClock()
