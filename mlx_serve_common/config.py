@@ -240,7 +240,7 @@ class ChatConfig(Section, frozen=True):
     ] = "auto"
     spare: Annotated[
         bool,
-        Meta(description="Keep a process ready, so that a chat model loads a second sooner"),
+        Meta(description="Keep a process ready, so that a chat model loads half a second sooner"),
     ] = True
     prompt_cache_bytes: Annotated[
         Annotated[int, Meta(ge=0, le=2**50)] | Literal["auto"],

@@ -24,7 +24,7 @@ def make_launched(spec: LaunchSpec) -> Backend | Generator:
 
 
 def import_for_chat() -> None:
-    """What takes a chat model's worker most of a second, without a model."""
+    """What takes a chat model's worker a third of a second, without a model."""
     from mlx_serve_worker.backends import generator  # noqa: F401
 
 
