@@ -103,7 +103,7 @@ class Batcher:
     # --- requests --------------------------------------------------------------------------------
 
     def offer(self, call: Call) -> None:
-        characters = sum([call.characters(index) for index in range(call.size)])
+        characters = sum(call.sizes)
         queued = self.queued
         if queued and (
             queued + call.size > self._limits.queue_items
@@ -126,8 +126,7 @@ class Batcher:
         for queue in self._queues.values():
             if call in queue:
                 queue.remove(call)
-                for index in range(call.sent, call.size):
-                    self._leave_queue(call, index)
+                self._leave_queue(call, call.size - call.sent)
         ids = range(call.first_id, call.first_id + call.sent)
         for id in ids:
             self._calls.pop(id, None)
@@ -237,31 +236,34 @@ class Batcher:
         while again and room:
             room -= 1
             yield again.popleft()
-        characters = 0
+        characters = self._limits.batch_characters
         # Calls deal in turns, so that none is stuck behind a larger one.
         share = max(1, room // max(1, len(queue)))
         while queue and room:
             call = queue.popleft()
-            for _ in range(min(share, room, call.size - call.sent)):
-                characters += call.characters(call.sent)
-                if characters > self._limits.batch_characters and room < self._limits.batch_items:
-                    queue.appendleft(call)
-                    return
-                room -= 1
-                yield self._hand_out(call)
+            most = min(share, room, call.size - call.sent)
+            is_first = room == self._limits.batch_items
+            count, characters = _fitting(call, most, characters, is_first=is_first)
+            room -= count
+            yield from self._hand_out(call, count)
+            if count < most:
+                queue.appendleft(call)
+                return
             if call.sent < call.size:
                 queue.append(call)
 
-    def _hand_out(self, call: Call) -> int:
-        item = call.first_id + call.sent
-        self._leave_queue(call, call.sent)
-        call.sent += 1
-        self._calls[item] = call
-        return item
+    def _hand_out(self, call: Call, count: int) -> range:
+        first = call.first_id + call.sent
+        ids = range(first, first + count)
+        self._calls.update(dict.fromkeys(ids, call))
+        self._leave_queue(call, count)
+        call.sent += count
+        return ids
 
-    def _leave_queue(self, call: Call, index: int) -> None:
-        self._queued_items -= 1
-        self._queued_characters -= call.characters(index)
+    def _leave_queue(self, call: Call, count: int) -> None:
+        """The next items of those that wait."""
+        self._queued_items -= count
+        self._queued_characters -= sum(call.sizes[call.sent : call.sent + count])
 
     def _parts(self, ids: list[int]) -> Iterator[Part]:
         by_call: dict[int, list[int]] = {}
@@ -269,3 +271,19 @@ class Batcher:
             by_call.setdefault(id(self._calls[item]), []).append(item)
         for items in by_call.values():
             yield self._calls[items[0]].part(items)
+
+
+def _fitting(call: Call, most: int, room: int, *, is_first: bool) -> tuple[int, int]:
+    """How many of its next items fit into so many characters, and how many these leave; the first
+    item of a batch fits whatever its size.
+    """
+    sizes = call.sizes[call.sent : call.sent + most]
+    if (total := sum(sizes)) <= room:
+        return most, room - total
+    count = 0
+    for size in sizes:
+        if size > room and not (is_first and count == 0):
+            break
+        room -= size
+        count += 1
+    return count, room

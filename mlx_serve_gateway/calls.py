@@ -44,15 +44,16 @@ class Call:
     priority: Priority | None = None
     """None leaves it to its size, until it queues."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, sizes: list[int]) -> None:
+        """``sizes`` are the characters of its items."""
+        self.sizes = sizes
+        self.size = len(sizes)
         self.first_id = 0
         self.sent = 0
         """Items handed out so far; the rest still queues."""
-        self.remaining = size
+        self.remaining = self.size
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.deadline: asyncio.TimerHandle | None = None
-        self.compute_s = 0.0
         self.asked_at = 0.0
         self.sent_at: float | None = None
         """When the first of it was given to a worker."""
@@ -65,10 +66,10 @@ class Call:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def put(self, id: int, result: Result, position: int) -> None:
-        """Take the answer for one item from where it stands in a result."""
-        self._take(id - self.first_id, result, position)
-        self.remaining -= 1
+    def put(self, result: Result, positions: Sequence[int]) -> None:
+        """Take the answers for its items from where they stand in a result."""
+        self._take(result, positions)
+        self.remaining -= len(positions)
         if self.remaining == 0 and not self.done.done():
             self.done.set_result(None)
 
@@ -79,9 +80,6 @@ class Call:
     def part(self, ids: Sequence[int]) -> Part:
         raise NotImplementedError
 
-    def characters(self, index: int) -> int:
-        raise NotImplementedError
-
     def fingerprint(self, index: int) -> bytes:
         """Recognises this item when it comes again."""
         return hashlib.sha256(msgspec.msgpack.encode(self._item(index))).digest()
@@ -89,7 +87,7 @@ class Call:
     def _item(self, index: int) -> object:
         raise NotImplementedError
 
-    def _take(self, index: int, result: Result, position: int) -> None:
+    def _take(self, result: Result, positions: Sequence[int]) -> None:
         raise NotImplementedError
 
 
@@ -101,7 +99,24 @@ class EmbedOptions(msgspec.Struct, frozen=True, kw_only=True):
     normalize: bool | None = None
 
 
-class EmbedCall(Call):
+class ComputedCall(Call):
+    """One that a model computes in forward passes."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__(sizes)
+        self.tokens = 0
+        self.truncated = 0
+        self.compute_s = 0.0
+
+    def _count(self, result: Embedded | Scored, positions: Sequence[int]) -> None:
+        self.tokens += sum([result.token_counts[at] for at in positions])
+        if result.truncated:
+            cut = set(result.truncated)
+            self.truncated += sum([result.ids[at] in cut for at in positions])
+        self.compute_s = max(self.compute_s, result.compute_s)
+
+
+class EmbedCall(ComputedCall):
     """Texts or token ids to vectors."""
 
     answered_by = Embedded
@@ -112,13 +127,11 @@ class EmbedCall(Call):
         options: EmbedOptions,
         vocabulary: Vocabulary = "model",
     ) -> None:
-        super().__init__(len(inputs))
+        super().__init__(list(map(len, inputs)))
         self.inputs = inputs
         self.options = options
         self.vocabulary: Vocabulary = vocabulary
         self.vectors: list[bytes] = [b""] * len(inputs)
-        self.tokens = 0
-        self.truncated = 0
 
     def part(self, ids: Sequence[int]) -> Part:
         inputs = [self.inputs[id - self.first_id] for id in ids]
@@ -127,22 +140,17 @@ class EmbedCall(Call):
             return Embed(list(ids), inputs, **options)  # type: ignore[arg-type]
         return EmbedTokens(list(ids), inputs, self.vocabulary, **options)  # type: ignore[arg-type]
 
-    def characters(self, index: int) -> int:
-        return len(self.inputs[index])
-
     def _item(self, index: int) -> object:
         return self.inputs[index]
 
-    def _take(self, index: int, result: Result, position: int) -> None:
+    def _take(self, result: Result, positions: Sequence[int]) -> None:
         assert isinstance(result, Embedded)
-        self.vectors[index] = result.vectors[position]
-        self.tokens += result.token_counts[position]
-        if result.truncated:
-            self.truncated += result.ids[position] in result.truncated
-        self.compute_s = max(self.compute_s, result.compute_s)
+        for at in positions:
+            self.vectors[result.ids[at] - self.first_id] = result.vectors[at]
+        self._count(result, positions)
 
 
-class RerankCall(Call):
+class RerankCall(ComputedCall):
     """Documents scored against one query."""
 
     answered_by = Scored
@@ -150,40 +158,35 @@ class RerankCall(Call):
     def __init__(
         self, query: str, documents: list[str], instruction: str | None, truncate: Truncate
     ) -> None:
-        super().__init__(len(documents))
+        super().__init__([len(query) + len(document) for document in documents])
         self.query = query
         self.documents = documents
         self.instruction = instruction
         self.truncate: Truncate = truncate
         self.scores = [0.0] * len(documents)
         self.raw_scores = [0.0] * len(documents)
-        self.tokens = 0
-        self.truncated = 0
 
     def part(self, ids: Sequence[int]) -> Part:
         documents = [self.documents[id - self.first_id] for id in ids]
         return Rerank(list(ids), self.query, documents, self.instruction, self.truncate)
 
-    def characters(self, index: int) -> int:
-        return len(self.query) + len(self.documents[index])
-
     def _item(self, index: int) -> object:
         return [self.query, self.documents[index]]
 
-    def _take(self, index: int, result: Result, position: int) -> None:
+    def _take(self, result: Result, positions: Sequence[int]) -> None:
         assert isinstance(result, Scored)
-        self.scores[index] = result.scores[position]
-        self.raw_scores[index] = result.raw_scores[position]
-        self.tokens += result.token_counts[position]
-        self.truncated += result.ids[position] in result.truncated
-        self.compute_s = max(self.compute_s, result.compute_s)
+        for at in positions:
+            index = result.ids[at] - self.first_id
+            self.scores[index] = result.scores[at]
+            self.raw_scores[index] = result.raw_scores[at]
+        self._count(result, positions)
 
 
 class TokenizeCall(Call):
     answered_by = Tokenized
 
     def __init__(self, texts: list[str], *, special: bool, pieces: bool = False) -> None:
-        super().__init__(len(texts))
+        super().__init__(list(map(len, texts)))
         self.texts = texts
         self.special = special
         self.wants_pieces = pieces
@@ -194,16 +197,15 @@ class TokenizeCall(Call):
         texts = [self.texts[id - self.first_id] for id in ids]
         return Tokenize(list(ids), texts, self.special, self.wants_pieces)
 
-    def characters(self, index: int) -> int:
-        return len(self.texts[index])
-
     def _item(self, index: int) -> object:
         return self.texts[index]
 
-    def _take(self, index: int, result: Result, position: int) -> None:
+    def _take(self, result: Result, positions: Sequence[int]) -> None:
         assert isinstance(result, Tokenized)
-        self.tokens[index] = result.tokens[position]
-        self.pieces[index] = result.pieces[position]
+        for at in positions:
+            index = result.ids[at] - self.first_id
+            self.tokens[index] = result.tokens[at]
+            self.pieces[index] = result.pieces[at]
 
 
 class CountTokensCall(Call):
@@ -212,29 +214,27 @@ class CountTokensCall(Call):
     answered_by = Tokenized
 
     def __init__(self, conversation: Conversation) -> None:
-        super().__init__(1)
+        super().__init__([len(msgspec.msgpack.encode(conversation))])
         self.conversation = conversation
         self.tokens: list[int] = []
 
     def part(self, ids: Sequence[int]) -> Part:
         return TokenizeConversation(list(ids), [self.conversation])
 
-    def characters(self, index: int) -> int:
-        return len(msgspec.msgpack.encode(self.conversation))
-
     def _item(self, index: int) -> object:
         return self.conversation
 
-    def _take(self, index: int, result: Result, position: int) -> None:
+    def _take(self, result: Result, positions: Sequence[int]) -> None:
         assert isinstance(result, Tokenized)
-        self.tokens = result.tokens[position]
+        (at,) = positions
+        self.tokens = result.tokens[at]
 
 
 class DetokenizeCall(Call):
     answered_by = Detokenized
 
     def __init__(self, tokens: list[list[int]], *, skip_special: bool = False) -> None:
-        super().__init__(len(tokens))
+        super().__init__(list(map(len, tokens)))
         self.tokens = tokens
         self.skip_special = skip_special
         self.texts = [""] * len(tokens)
@@ -243,12 +243,10 @@ class DetokenizeCall(Call):
         tokens = [self.tokens[id - self.first_id] for id in ids]
         return Detokenize(list(ids), tokens, self.skip_special)
 
-    def characters(self, index: int) -> int:
-        return len(self.tokens[index])
-
     def _item(self, index: int) -> object:
         return self.tokens[index]
 
-    def _take(self, index: int, result: Result, position: int) -> None:
+    def _take(self, result: Result, positions: Sequence[int]) -> None:
         assert isinstance(result, Detokenized)
-        self.texts[index] = result.texts[position]
+        for at in positions:
+            self.texts[result.ids[at] - self.first_id] = result.texts[at]

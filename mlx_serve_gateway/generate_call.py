@@ -32,10 +32,9 @@ class GenerateCall(Call):
     priority = Priority.INTERACTIVE
 
     def __init__(self, prompt: Prompt, sampling: Sampling, choices: int = 1) -> None:
-        super().__init__(choices)
+        super().__init__([len(msgspec.msgpack.encode(prompt))] * choices)
         self._prompt = prompt
         self._sampling = sampling
-        self._characters = len(msgspec.msgpack.encode(prompt))
         self._said: list[Said] = []
         self._change: asyncio.Future[None] | None = None
         """Whoever listens waits for it."""
@@ -102,11 +101,8 @@ class GenerateCall(Call):
         choices = [id - self.first_id for id in ids]
         return Generate(list(ids), choices, self._prompt, self._sampling)
 
-    def characters(self, index: int) -> int:
-        return self._characters
-
     def _item(self, index: int) -> object:
         return [self._prompt, self._sampling]
 
-    def _take(self, index: int, result: Result, position: int) -> None:
+    def _take(self, result: Result, positions: Sequence[int]) -> None:
         raise AssertionError("an answer is heard in pieces")

@@ -311,11 +311,9 @@ class Lane:
             self._meter.computed(self.model, result)
             if isinstance(result, Embedded | Scored):
                 self.batcher.pass_s = result.compute_s
-            for position, (id, call) in enumerate(zip(result.ids, calls, strict=True)):
-                if call is None:
-                    continue
+            for call, positions in _by_call(calls).items():
                 if isinstance(result, call.answered_by):
-                    call.put(id, result, position)
+                    call.put(result, positions)
                 else:
                     self._on_nonsense(call, result)
         self.pump()
@@ -358,3 +356,12 @@ class Lane:
                 where = f"input {id - call.first_id}: " if call.size > 1 else ""
                 param = result.param or "input"
                 call.fail(ServeError(result.code, where + result.message, param=param))
+
+
+def _by_call(calls: list[Call | None]) -> dict[Call, list[int]]:
+    """Where the items of each stand, without those that nobody waits for."""
+    positions: dict[Call, list[int]] = {}
+    for position, call in enumerate(calls):
+        if call is not None:
+            positions.setdefault(call, []).append(position)
+    return positions

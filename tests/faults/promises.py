@@ -179,8 +179,8 @@ PROMISES: dict[str, tuple[Mechanism, ...]] = {
         Mechanism(
             "a result goes to the item that it names",
             "mlx_serve_gateway/lane.py",
-            "call.put(id, result, position)",
-            "call.put(id, result, 0)",
+            "call.put(result, positions)",
+            "call.put(result, [0 for _ in positions])",
             "tests/process/test_gateway_serving.py::test_every_caller_gets_its_own_vector",
         ),
     ),

@@ -7,7 +7,7 @@ waits for ever, no lease and no place is left behind.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -54,9 +54,10 @@ _FINISH = Finish("stop", None, 1, 0, 3, 0, 0.0, 0.0)
 class CountingCall(EmbedCall):
     """Notices an item that is answered twice."""
 
-    def put(self, id: int, result: Result, position: int) -> None:
-        assert self.vectors[id - self.first_id] == b"", "an item was answered twice"
-        super().put(id, result, position)
+    def put(self, result: Result, positions: Sequence[int]) -> None:
+        indexes = [result.ids[at] - self.first_id for at in positions]
+        assert all(self.vectors[index] == b"" for index in indexes), "an item was answered twice"
+        super().put(result, positions)
 
 
 class SimWorker(FakeWorker):

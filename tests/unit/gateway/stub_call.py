@@ -20,9 +20,6 @@ class StubCall(Call):
     def part(self, ids: Sequence[int]) -> Part:
         return Detokenize(list(ids), [[] for _ in ids])
 
-    def characters(self, index: int) -> int:
-        return self.sizes[index]
-
     @property
     def ids(self) -> list[int]:
         return list(range(self.first_id, self.first_id + self.size))
