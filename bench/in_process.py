@@ -17,11 +17,14 @@ import msgspec
 from bench.models import ROOT, Models
 from mlx_serve_common.wire import Batch, Embed, Rejected, Rerank, Result
 from mlx_serve_gateway.worker_env import worker_environment
+from mlx_serve_worker.backend import Prepared
 
 
 class EmbedTask(msgspec.Struct, tag="embed"):
     texts: list[str]
     at_a_time: int
+    in_one_pass: bool = False
+    """So many texts as they come are one forward pass, however much of it is padding."""
 
 
 class RerankTask(msgspec.Struct, tag="rerank"):
@@ -85,7 +88,8 @@ class _Engines:
                 backend, max_items=32, max_tokens=None, emit=_check, is_cancelled=lambda id: False
             )
 
-        self._embedder = compute(EncoderBackend(Path(embedder)))
+        self._encoder = EncoderBackend(Path(embedder))
+        self._embedder = compute(self._encoder)
         self._reranker = compute(RerankerBackend(Path(reranker)))
         self._chat_folder = Path(chat)
         self._chat_model: Any = None
@@ -96,17 +100,24 @@ class _Engines:
             self._load_chat()
         started = perf_counter()
         match task:
-            case EmbedTask(texts, at_a_time):
+            case EmbedTask(texts, at_a_time, in_one_pass):
                 for at in range(0, len(texts), at_a_time):
                     some = texts[at : at + at_a_time]
                     part = Embed(list(range(len(some))), some, "base64", "right")
-                    self._embedder.answer(Batch([part]))
+                    if in_one_pass:
+                        self._pass(part)
+                    else:
+                        self._embedder.answer(Batch([part]))
             case RerankTask(query, documents):
                 ids = list(range(len(documents)))
                 self._reranker.answer(Batch([Rerank(ids, query, documents, None, "right")]))
             case ChatTask():
                 self._chat(task)
         return perf_counter() - started
+
+    def _pass(self, part: Embed) -> None:
+        prepared = [each for each in self._encoder.prepare(part) if isinstance(each, Prepared)]
+        self._encoder.forward(prepared)
 
     def _load_chat(self) -> None:
         from mlx_lm.utils import load
