@@ -42,10 +42,7 @@ def any_attention(
     is_plain = all(option is None for option in more.values())
     if not is_plain or not _is_worth_it(q, k):
         return _by_mlx(q, k, v, scale=scale, mask=mask, **more)
-    if isinstance(mask, str):
-        length, places = q.shape[2], k.shape[2]
-        mask = mx.arange(places - length, places)[:, None] >= mx.arange(places)
-    if mask is not None and mask.dtype == mx.bool_:
+    if isinstance(mask, mx.array) and mask.dtype == mx.bool_:
         # Padding may see nothing at all, and is to be a number nevertheless.
         mask = mx.where(mask, 0.0, mx.finfo(mx.float32).min)
     return attention_by_polynomials(q, k, v, scale=scale, mask=mask)

@@ -4,8 +4,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_serve_worker.models import attention
-from mlx_serve_worker.models.polynomial_attention import attention_by_polynomials
+from mlx_serve_worker.models import attention, polynomial_attention
+from mlx_serve_worker.models.polynomial_attention import Mask, attention_by_polynomials
 
 pytestmark = pytest.mark.engine
 
@@ -59,6 +59,35 @@ def test_what_a_mask_adds_is_added() -> None:
     np.testing.assert_allclose(
         np.array(ours), exact(queries, keys, values, np.array(bias)), atol=3e-6
     )
+
+
+@pytest.mark.parametrize(("length", "places"), [(300, 300), (70, 205), (129, 129), (1, 9)])
+def test_a_causal_mask_shows_what_was_before(length: int, places: int) -> None:
+    queries = numbers(1, 1, 4, length, 8)
+    keys, values = (numbers(seed, 1, 2, places, 8) for seed in (2, 3))
+    ours = attention_by_polynomials(queries, keys, values, scale=SCALE, mask="causal")
+    seen = np.arange(places - length, places)[:, None] >= np.arange(places)
+    expected = exact(queries, keys, values, np.where(seen, 0, -np.inf))
+    np.testing.assert_allclose(np.array(ours), expected, rtol=1e-6, atol=3e-6)
+
+
+@pytest.mark.parametrize("kind", ["none", "causal", "padding", "added"])
+def test_blocks_make_no_difference(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, keys, values = (numbers(seed, 2, 2, 75, 8) for seed in (1, 2, 3))
+    masks: dict[str, Mask] = {
+        "none": None,
+        "causal": "causal",
+        "padding": (mx.arange(75) < mx.array([75, 40])[:, None])[:, None, None, :],
+        "added": numbers(4, 1, 2, 75, 75),
+    }
+
+    def attend() -> np.ndarray:
+        result = attention_by_polynomials(queries, keys, values, scale=SCALE, mask=masks[kind])
+        return np.array(result)
+
+    whole = attend()
+    monkeypatch.setattr(polynomial_attention, "_SCORES", 1)
+    np.testing.assert_allclose(attend(), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("spread", [1e-3, 30, 1e4])
