@@ -87,7 +87,7 @@ def test_no_prompt_is_torn_where_a_little_more_is_all_of_it(
 ) -> None:
     reader = Reader(loaded.model)
     reader.add(0, member(loaded, 100))
-    read_all(reader, 1024)  # what it can read in a second is known only now
+    read_all(reader, 1024)  # how fast it reads is known only now
     for key in range(1, 5):
         reader.add(key, member(loaded, 289))
     progress, whole = reader.read(1024)
