@@ -5,12 +5,14 @@ Invariants: nothing else in the worker asks which device there is.
 
 import functools
 import logging
+import os
 from typing import Any
 
 import mlx.core as mx
 import msgspec
 
 from mlx_serve_common.device import SLOW_GFLOPS
+from mlx_serve_worker import heap
 from mlx_serve_worker.matmul_speed import matmul_gflops
 from mlx_serve_worker.openblas import openblas
 
@@ -30,7 +32,7 @@ class Device(msgspec.Struct, frozen=True):
     """Tokens of new prompts that are read between two steps of running answers: more delays these,
     less reads the same in more passes."""
     cache_bytes: int
-    """Buffers MLX may keep for reuse; its own default on Metal is all of the memory."""
+    """Freed memory that is kept for reuse; MLX's own default on Metal is all of the memory."""
     computes_half: bool
     """Whether half-precision weights are computed as stored: a CPU has no fast path for them."""
     computing_workers: int | None
@@ -54,11 +56,10 @@ _CPU = Device(
 
 def configure() -> None:
     """Set MLX up for this device. Called before a model is loaded."""
-    mx.set_cache_limit(current().cache_bytes)
-    if not current().fuses:
-        # Libraries compile their activations, and on a CPU that means: run a C++ compiler, and load
-        # what it made from /tmp/mlx, where another user may have put something else.
-        mx.disable_compile()
+    if current().fuses:
+        mx.set_cache_limit(current().cache_bytes)
+    else:
+        _configure_cpu(current().cache_bytes)
     speed = current_gflops()
     if speed is not None and speed < SLOW_GFLOPS:
         log.warning(
@@ -66,6 +67,20 @@ def configure() -> None:
             " optimised BLAS; mlx-serve doctor tells what to do",
             speed,
         )
+
+
+def _configure_cpu(cache_bytes: int) -> None:
+    # MLX keeps buffers as they are, and texts of other lengths need others. A heap splits them and
+    # joins them.
+    is_kept = heap.keep_freed(cache_bytes)
+    mx.set_cache_limit(0 if is_kept else cache_bytes)
+    # Libraries compile their activations, and on a CPU that means: run a C++ compiler, and load
+    # what it made from /tmp/mlx, where another user may have put something else.
+    mx.disable_compile()
+    # MLX starts operations in the order in which its search of what there is to compute finds them,
+    # ten at a time. Where more than 20 are found at once, it goes on with one lane to its end, and
+    # the other waits for that. It reads this when it first computes.
+    os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
 
 
 def current_gflops() -> float | None:

@@ -20,6 +20,10 @@ _FEWEST_ROWS = 32
 """Of a block: below, operations cost more by themselves than by what they compute."""
 _MOST_CAUSAL_ROWS = 128
 """Of a block: above, too much is computed of what a causal mask hides."""
+_BESIDE = 4
+"""Blocks in one step of what MLX starts. Were each a step of its own, a lane with a block more than
+another would fall behind it at each layer, until one waits for the other. Were all in one, their
+scores would not stay in the cache."""
 
 Mask = mx.array | Literal["causal"] | None
 
@@ -43,10 +47,8 @@ def attention_by_polynomials(
         stop = min(start + size, length)
         seen = places - length + stop if is_causal else places
         block = queries[:, :, start:stop]
-        if blocks:
-            # One after the other: side by side they fill the queue of one lane with operations, and
-            # the other lane waits.
-            (block,) = mx.depends([block], [blocks[-1]])
+        if len(blocks) >= _BESIDE:
+            (block,) = mx.depends([block], [blocks[-_BESIDE]])
         blocks.append(
             _attention(
                 block,

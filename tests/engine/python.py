@@ -1,4 +1,4 @@
-"""Code that needs a process of its own, because it is about what gets imported."""
+"""Code that needs a process of its own, because it is about what that imports or allocates."""
 
 import os
 import subprocess

@@ -1,0 +1,43 @@
+"""The heap: passes over texts of other lengths do without new memory from the kernel."""
+
+import platform
+
+import pytest
+
+from mlx_serve_worker import device, heap
+from tests.engine.python import run_python
+
+_FAULTS = """
+import resource, sys
+import mlx.core as mx
+from mlx_serve_worker import heap
+
+if sys.argv[1] == "kept":
+    assert heap.keep_freed(256 * 1024**2)
+mx.set_cache_limit(0)
+
+def passes(lengths):
+    for length in lengths:
+        x = mx.ones((length, 512))
+        mx.eval([((x * 2 + 1) * 3 - x).sum() for _ in range(3)])
+
+passes(range(900, 1000, 10))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+passes(range(900, 1000, 7))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.skipif(device.current().fuses, reason="a GPU has memory of its own")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_was_freed_is_used_again() -> None:
+    kept, given_back = (int(run_python(_FAULTS, how)) for how in ("kept", "not"))
+    assert kept < 500
+    assert kept < given_back / 10
+
+
+def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
+    assert not heap.keep_freed(1)
