@@ -106,6 +106,17 @@ def test_openblas_is_preloaded_and_told_the_processor(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Metal computes on macOS")
+def test_openblas_does_not_burn_the_cores_after_each_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_env, "find_openblas", lambda: Path("/lib/libopenblas.so.0"))
+
+    assert int(worker_environment({})["OPENBLAS_THREAD_TIMEOUT"]) < 24
+    own = {"OPENBLAS_THREAD_TIMEOUT": "28"}
+    assert worker_environment(own).items() >= own.items()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Metal computes on macOS")
 def test_without_openblas_nothing_is_preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_env, "find_openblas", lambda: None)
 
