@@ -266,11 +266,11 @@ class Batcher:
         self._queued_characters -= sum(call.sizes[call.sent : call.sent + count])
 
     def _parts(self, ids: list[int]) -> Iterator[Part]:
-        by_call: dict[int, list[int]] = {}
+        by_call: dict[Call, list[int]] = {}
         for item in ids:
-            by_call.setdefault(id(self._calls[item]), []).append(item)
-        for items in by_call.values():
-            yield self._calls[items[0]].part(items)
+            by_call.setdefault(self._calls[item], []).append(item)
+        for call, items in by_call.items():
+            yield call.part(items)
 
 
 def _fitting(call: Call, most: int, room: int, *, is_first: bool) -> tuple[int, int]:
