@@ -1,5 +1,6 @@
 """The heap: passes over texts of other lengths do without new memory from the kernel."""
 
+import ctypes
 import platform
 
 import pytest
@@ -39,5 +40,5 @@ def test_what_was_freed_is_used_again() -> None:
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert not heap.keep_freed(1)
