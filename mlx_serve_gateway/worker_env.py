@@ -33,8 +33,6 @@ _OPENBLAS = (
     "/usr/lib64/libopenblas.so.0",
     "/usr/lib/libopenblas.so.0",
 )
-
-
 _PATIENCE = "OPENBLAS_THREAD_TIMEOUT"
 """How long its threads keep asking for work, as a power of two of the processor's ticks."""
 _LONGER_THAN_BETWEEN_PRODUCTS = "20"
