@@ -15,7 +15,7 @@ def keep_freed(most_bytes: int) -> bool:
     """Keep so much at the heap's end; whether that was understood.
 
     By itself the heap gives back large arrays as soon as they are freed, so that each pass asks for
-    all of its memory anew, which takes up to a third of its time.
+    all of its memory anew, which takes up to a quarter of its time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
