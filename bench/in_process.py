@@ -15,6 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from bench.models import ROOT, Models
+from mlx_serve_common.errors import ServeError
 from mlx_serve_common.wire import Batch, Embed, Rejected, Rerank, Result
 from mlx_serve_gateway.worker_env import worker_environment
 from mlx_serve_worker.backend import Prepared
@@ -116,7 +117,11 @@ class _Engines:
         return perf_counter() - started
 
     def _pass(self, part: Embed) -> None:
-        prepared = [each for each in self._encoder.prepare(part) if isinstance(each, Prepared)]
+        prepared: list[Prepared] = []
+        for each in self._encoder.prepare(part):
+            if isinstance(each, ServeError):
+                raise each  # what is left out would count as computed
+            prepared.append(each)
         self._encoder.forward(prepared)
 
     def _load_chat(self) -> None:

@@ -1,4 +1,4 @@
-"""The device: a slow library on a CPU is noticed where the model is loaded."""
+"""The device: how MLX is set up for it, and that a slow library on a CPU is noticed."""
 
 import logging
 import platform
