@@ -63,6 +63,13 @@ class Found(NamedTuple):
     """Empty for what is built in."""
 
 
+def leave_out_all_but_first(encoder: Encoder) -> None:
+    """Of each text only the first token's vector will be read. An encoder that need not compute
+    the others for it has a ``first_only``, and then may give no others."""
+    if hasattr(encoder, "first_only"):
+        encoder.first_only = True
+
+
 def names() -> list[str]:
     return sorted(_ENCODERS | _DECODERS)
 

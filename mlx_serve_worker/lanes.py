@@ -20,7 +20,7 @@ from mlx_serve_worker import device
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.openblas import openblas
 
-_LEAST_TOKENS = 100
+_LEAST_TOKENS = 64
 """Of a part: below, what each pass costs besides its tokens eats up what is gained."""
 _FEW_TOKENS = 16
 """Of a pass: threads that share products of so few rows wait for each other longer than they take,

@@ -30,6 +30,7 @@ class Pipeline:
         self._pooling = steps[0]
         self.dimensions = width * len(self._pooling.modes)
         self.excludes_prompt = not self._pooling.include_prompt
+        self.reads_first_only = self._pooling.modes == ["cls"] and self._pooling.include_prompt
         self.normalizes = isinstance(steps[-1], Normalize)
         rest = steps[1:-1] if self.normalizes else steps[1:]
         self._transforms = [self._transform(step, folder) for step in rest]

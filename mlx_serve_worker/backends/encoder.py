@@ -64,6 +64,8 @@ class EncoderBackend(OnDevice):
         if self._widens:
             unpack(assembled.module)
         self._pipeline = Pipeline(manifest.pipeline, self._path, self._encoder.dimensions)
+        if self._pipeline.reads_first_only:
+            architectures.leave_out_all_but_first(self._encoder)
         if manifest.dimensions not in (None, self._pipeline.dimensions):
             raise ServeError(
                 ErrorCode.INVALID_MODEL,

@@ -63,11 +63,21 @@ class Attention(nn.Module):
         self.output = nn.Linear(size, size)
 
     def __call__(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
+        return self.output(rows.pack(self._see(rows.unpack(self.query(x)), x, mask, rows)))
+
+    def first(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
+        """What the first token of each text sees."""
+        mask = None if mask is None else mask[..., :1, :]
+        return self.output(self._see(self.query(rows.first(x)), x, mask, rows))
+
+    def _see(
+        self, queries: mx.array, x: mx.array, mask: mx.array | None, rows: TokenRows
+    ) -> mx.array:
         queries, keys, values = (
-            by_head(rows.unpack(project(x)), self.heads)
-            for project in (self.query, self.key, self.value)
+            by_head(each, self.heads)
+            for each in (queries, rows.unpack(self.key(x)), rows.unpack(self.value(x)))
         )
-        return self.output(rows.pack(attend(queries, keys, values, self.scale, mask)))
+        return attend(queries, keys, values, self.scale, mask)
 
 
 class Layer(nn.Module):
@@ -81,29 +91,50 @@ class Layer(nn.Module):
         self.activation = activation(config.hidden_act)
 
     def __call__(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
-        x = self.attention_norm(self.attention(x, mask, rows) + x)
+        return self._feed_forward(self.attention(x, mask, rows) + x)
+
+    def first(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
+        """What it makes of the first token of each text, and of no other."""
+        return self._feed_forward(self.attention.first(x, mask, rows) + rows.first(x))
+
+    def _feed_forward(self, x: mx.array) -> mx.array:
+        x = self.attention_norm(x)
         return cast(mx.array, self.output_norm(self.contract(self.activation(self.expand(x))) + x))
 
 
-class BertEncoder(nn.Module):
+class Layers(nn.Module):
+    """The encoders that are made of such layers."""
+
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
+        self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
+        self.first_only = False
+        """Of each text only the first token is wanted: the last layer computes no other."""
+
+    def through(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
+        """What ``rows`` has packed, unpacked again."""
+        *others, last = self.layers
+        for layer in others:
+            x = layer(x, mask, rows)
+        return last.first(x, mask, rows) if self.first_only else rows.unpack(last(x, mask, rows))
+
+
+class BertEncoder(Layers):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
         self.vocab_size = config.vocab_size
         self.positions = config.max_position_embeddings
         self.dimensions = config.hidden_size
         self.token_types = config.type_vocab_size
         self.embeddings = Embeddings(config)
-        self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
 
     def __call__(
         self, token_ids: mx.array, mask: mx.array | None, type_ids: mx.array | None = None
     ) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        rows, seen = token_rows(mask), everywhere(mask)
+        rows = token_rows(mask)
         x = rows.pack(self.embeddings(token_ids, type_ids))
-        for layer in self.layers:
-            x = layer(x, seen, rows)
-        return rows.unpack(x)
+        return self.through(x, everywhere(mask), rows)
 
 
 # In this order: a later pattern relies on what an earlier one has left.

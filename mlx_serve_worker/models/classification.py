@@ -18,6 +18,8 @@ class ClassificationModel(nn.Module):
         self._architecture = architectures.find(model_type)
         self.encoder: Any = self._architecture.build(config)
         self.head = self._head_code.build(config, self.encoder.dimensions, labels)
+        if self.head.pooling == "cls":
+            architectures.leave_out_all_but_first(self.encoder)
         self.token_types: int = getattr(self.encoder, "token_types", 0)
         """How many types of token the encoder tells apart; 0 if it asks for none."""
 

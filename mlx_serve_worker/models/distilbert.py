@@ -10,7 +10,7 @@ import mlx.nn as nn
 import msgspec
 
 from mlx_serve_worker.models.attention import everywhere
-from mlx_serve_worker.models.bert import BertConfig, Layer
+from mlx_serve_worker.models.bert import BertConfig, Layers
 from mlx_serve_worker.models.configuration import Depth, InnerSize, Rows, Size, head_size, read
 from mlx_serve_worker.models.token_rows import token_rows
 
@@ -49,22 +49,18 @@ class Embeddings(nn.Module):
         return self.norm(self.word(token_ids) + self.position(places))
 
 
-class DistilBertEncoder(nn.Module):
+class DistilBertEncoder(Layers):
     def __init__(self, config: BertConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.vocab_size = config.vocab_size
         self.positions = config.max_position_embeddings
         self.dimensions = config.hidden_size
         self.embeddings = Embeddings(config)
-        self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
 
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        rows, seen = token_rows(mask), everywhere(mask)
-        x = rows.pack(self.embeddings(token_ids))
-        for layer in self.layers:
-            x = layer(x, seen, rows)
-        return rows.unpack(x)
+        rows = token_rows(mask)
+        return self.through(rows.pack(self.embeddings(token_ids)), everywhere(mask), rows)
 
 
 _RENAMED = (

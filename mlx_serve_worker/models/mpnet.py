@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_serve_worker.models.attention import everywhere
-from mlx_serve_worker.models.bert import BertConfig, Layer
+from mlx_serve_worker.models.bert import BertConfig, Layers
 from mlx_serve_worker.models.configuration import Rows, head_size, read, unfit
 from mlx_serve_worker.models.roberta import counted_places
 from mlx_serve_worker.models.token_rows import token_rows
@@ -39,9 +39,9 @@ class Embeddings(nn.Module):
         return self.norm(self.word(token_ids) + self.position(places))
 
 
-class MPNetEncoder(nn.Module):
+class MPNetEncoder(Layers):
     def __init__(self, config: MPNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.vocab_size = config.vocab_size
         self.positions = config.max_position_embeddings - _PADDING_ID - 1
         self.dimensions = config.hidden_size
@@ -49,16 +49,12 @@ class MPNetEncoder(nn.Module):
         self.distance_bias = nn.Embedding(
             config.relative_attention_num_buckets, config.num_attention_heads
         )
-        self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
 
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
         rows = token_rows(mask)
-        x = rows.pack(self.embeddings(token_ids))
         bias = self._bias(token_ids.shape[1], everywhere(mask))
-        for layer in self.layers:
-            x = layer(x, bias, rows)
-        return rows.unpack(x)
+        return self.through(rows.pack(self.embeddings(token_ids)), bias, rows)
 
     def _bias(self, length: int, seen: mx.array | None) -> mx.array:
         """What is added to the scores by head, query and key."""

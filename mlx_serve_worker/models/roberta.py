@@ -11,7 +11,7 @@ import mlx.nn as nn
 
 from mlx_serve_worker.models import bert
 from mlx_serve_worker.models.attention import everywhere
-from mlx_serve_worker.models.bert import BertConfig, Embeddings, Layer
+from mlx_serve_worker.models.bert import BertConfig, Embeddings, Layers
 from mlx_serve_worker.models.configuration import Rows, head_size, read, unfit
 from mlx_serve_worker.models.token_rows import token_rows
 
@@ -34,22 +34,18 @@ class RobertaEmbeddings(Embeddings):
         return self.norm(self.word(token_ids) + types + self.position(places))
 
 
-class RobertaEncoder(nn.Module):
+class RobertaEncoder(Layers):
     def __init__(self, config: BertConfig, padding_id: int) -> None:
-        super().__init__()
+        super().__init__(config)
         self.vocab_size = config.vocab_size
         self.positions = config.max_position_embeddings - padding_id - 1
         self.dimensions = config.hidden_size
         self.embeddings = RobertaEmbeddings(config, padding_id)
-        self.layers = [Layer(config) for _ in range(config.num_hidden_layers)]
 
     def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
         """``mask`` is true for real tokens, in the shape of ``token_ids``; None means all."""
-        rows, seen = token_rows(mask), everywhere(mask)
-        x = rows.pack(self.embeddings(token_ids))
-        for layer in self.layers:
-            x = layer(x, seen, rows)
-        return rows.unpack(x)
+        rows = token_rows(mask)
+        return self.through(rows.pack(self.embeddings(token_ids)), everywhere(mask), rows)
 
 
 def counted_places(token_ids: mx.array, padding_id: int) -> mx.array:

@@ -35,6 +35,9 @@ class TokenRows(Protocol):
     def unpack(self, x: mx.array) -> mx.array:
         """And back."""
 
+    def first(self, x: mx.array) -> mx.array:
+        """Of what is computed token by token, the first token of each text: (texts, 1, ...)."""
+
 
 class _Padded:
     def pack(self, x: mx.array) -> mx.array:
@@ -42,6 +45,9 @@ class _Padded:
 
     def unpack(self, x: mx.array) -> mx.array:
         return x
+
+    def first(self, x: mx.array) -> mx.array:
+        return x[:, :1]
 
 
 class _Packed:
@@ -64,6 +70,9 @@ class _Packed:
 
     def unpack(self, x: mx.array) -> mx.array:
         return x[self._places]
+
+    def first(self, x: mx.array) -> mx.array:
+        return x[self._places[:, :1]]
 
 
 def token_rows(mask: mx.array | None) -> TokenRows:

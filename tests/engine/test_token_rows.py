@@ -30,6 +30,13 @@ def test_only_tokens_are_computed_and_each_comes_back_to_its_place() -> None:
     assert np.array_equal(back[np.array(mask)], np.array(packed))
 
 
+@pytest.mark.parametrize("lengths", [(2, 5, 1), (3, 3, 3)])
+def test_first_tokens_are_found(lengths: tuple[int, ...]) -> None:
+    x = mx.random.normal((3, max(lengths), 4))
+    rows = token_rows(mask_of(*lengths))
+    assert np.array_equal(np.array(rows.first(rows.pack(x))), np.array(x)[:, :1])
+
+
 def test_padding_is_of_its_own_text() -> None:
     rows = token_rows(mask_of(2, 4))
     x = mx.array([[[1.0], [2.0], [0.0], [0.0]], [[mx.nan], [3.0], [4.0], [5.0]]])
