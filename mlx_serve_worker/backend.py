@@ -142,6 +142,10 @@ class Generator(LoadedModel, Protocol):
     def stop(self, ids: Collection[int]) -> None:
         """Forget these answers, running or waiting; nothing more is said of them."""
 
+    def patience_s(self) -> float:
+        """For how long company is worth waiting for, before the first step over what has been
+        started."""
+
     def step(self) -> Step:
         """One token for every running answer, and some of the prompts of new ones.
 

@@ -6,6 +6,7 @@ threads or sockets.
 """
 
 from collections.abc import Callable
+from time import monotonic
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import (
@@ -49,15 +50,25 @@ class Generation:
     def run(self, inbox: Inbox) -> None:
         """Until nothing is left to come and every answer is given."""
         while True:
-            if self._backend.is_idle:
+            was_idle = self._backend.is_idle
+            if was_idle:
                 self._lease.give_back()
             while (batch := inbox.take(wait=self._backend.is_idle)) is not None:
                 self._begin(batch)
             if self._backend.is_idle:
                 return
+            if was_idle:
+                self._await_company(inbox)
             self._stop_cancelled()
             if not self._backend.is_idle:
                 self._step()
+
+    def _await_company(self, inbox: Inbox) -> None:
+        until = monotonic() + self._backend.patience_s()
+        while (left := until - monotonic()) > 0 and not inbox.stays_idle(left):
+            if (batch := inbox.take(wait=False)) is None:
+                return
+            self._begin(batch)
 
     def _begin(self, batch: Batch) -> None:
         for part in batch.parts:

@@ -143,6 +143,9 @@ class FakeGenerator:
         for id in ids:
             self._answers.pop(id, None)
 
+    def patience_s(self) -> float:
+        return 0.0
+
     def step(self) -> Step:
         time.sleep(self._options.step_s)
         step = Step([], [], [])

@@ -103,5 +103,8 @@ class GeneratorBackend(OnDevice):
     def stop(self, ids: Collection[int]) -> None:
         self._schedule.stop(ids)
 
+    def patience_s(self) -> float:
+        return self._schedule.patience_s()
+
     def step(self) -> Step:
         return self._schedule.step()

@@ -1,8 +1,9 @@
 """mlx-lm's ``BatchGenerator``, with the reading of prompts bounded as a whole.
 
 Invariants: at most ``prefill_tokens`` of a new prompt are read between two steps of the running
-answers (and a quarter more, if that is all of it), up to four times as many where nobody runs or
-several wait to be read apart; what leaves takes with it what it has read.
+answers (and a quarter more, if that is all of it), up to four times as many where several wait to
+be read apart, and where nobody runs four times as many, or once for each that waits; what leaves
+takes with it what it has read.
 """
 
 from collections.abc import Collection, Sequence
@@ -78,10 +79,20 @@ class Batch:
         return len(self._reading) + len(self._reader) < MAX_READING
 
     @property
+    def patience_s(self) -> float:
+        """For how long company is worth waiting for, as long as nobody runs."""
+        return self._reader.patience_s
+
+    @property
     def _budget(self) -> int:
-        """The more wait to be read one by one, the longer others may wait for their next token."""
-        waiting = len(self._reader) if self._saying else _MOST_SHARES
-        return self._prefill_tokens * min(_MOST_SHARES, max(1, waiting))
+        """The more wait to be read one by one, the longer others may wait for their next token.
+
+        Where nobody runs, all are read: who had said a word would wait with the next one until the
+        others are read as well.
+        """
+        waiting = len(self._reader)
+        shares = min(_MOST_SHARES, max(1, waiting)) if self._saying else max(_MOST_SHARES, waiting)
+        return self._prefill_tokens * shares
 
     def add(self, key: int, member: Member) -> None:
         if self._reads_apart and member.known + 1 < len(member.prompt):

@@ -26,6 +26,12 @@ _FIRST_TOKENS = 128
 _MOST_S = 5.0
 """Of reading at a time: others wait for their next word, and who is silent for long looks hung."""
 
+_PATIENCE = 0.04
+_MOST_PATIENCE_S = 0.025
+"""Such a part of the time that reading takes is waited for others, and so long at most: clients that
+ask at the same time are heard some milliseconds apart, the first long before the others. Were it
+read at once, they would wait until it is read alone, and has said its first word."""
+
 _MORE = 4
 """So large a part of what may be read is read besides, where that is the rest of a prompt."""
 _LEAST_SHARE = 4
@@ -53,6 +59,11 @@ class Reader:
 
     def __len__(self) -> int:
         return len(self._unread)
+
+    @property
+    def patience_s(self) -> float:
+        left = sum(map(_left, self._unread.values()))
+        return min(_MOST_PATIENCE_S, _PATIENCE * _MOST_S * left / self._most)
 
     def add(self, key: int, member: Member) -> None:
         self._unread[key] = member

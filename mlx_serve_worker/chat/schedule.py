@@ -61,9 +61,12 @@ class Schedule:
         self._waiting = deque(each for each in self._waiting if each.id not in gone)
         self._leave([id for id in self._running if id in gone], {})
 
+    def patience_s(self) -> float:
+        self._admit()
+        return self._batch.patience_s
+
     def step(self) -> Step:
-        while self._waiting and self._begin(self._waiting[0]):
-            self._waiting.popleft()
+        self._admit()
         step = Step([], [], [])
         try:
             read, tokens, left = self._batch.step()
@@ -74,6 +77,10 @@ class Schedule:
         over = [token.key for token in tokens if self._hear(token, step)]
         self._leave(over, left, lost={id for id, _ in step.failed})
         return step
+
+    def _admit(self) -> None:
+        while self._waiting and self._begin(self._waiting[0]):
+            self._waiting.popleft()
 
     def _begin(self, answer: Answer) -> bool:
         if len(self._running) >= self._max_sequences or not self._batch.can_read_more:

@@ -370,8 +370,8 @@ def no_end(backend: GeneratorBackend) -> dict[int, float]:
 
 @pytest.mark.parametrize(
     ("speaking", "waiting", "bound"),
-    [(1, 1, 256), (4, 2, 512), (1, 8, 1024), (0, 4, 1024)],
-    ids=["one beside an answer", "some beside more", "many more", "alone"],
+    [(1, 1, 256), (4, 2, 512), (1, 8, 1024), (0, 4, 1024), (0, 8, 2048)],
+    ids=["one beside an answer", "some beside more", "many more", "alone", "many alone"],
 )
 def test_prompts_are_read_in_shares_of_one_bound(
     backend: GeneratorBackend, speaking: int, waiting: int, bound: int
@@ -402,6 +402,19 @@ def test_the_first_word_does_not_wait_for_others_to_be_read(backend: GeneratorBa
         talk.step()
     assert not talk.heard[2].read
     talk.run()
+
+
+def test_company_is_worth_waiting_for_while_there_is_something_to_read(
+    backend: GeneratorBackend, chat_path: Callable[[str], Path]
+) -> None:
+    rows = load(chat_path("qwen3"))
+    rows._schedule._batch._reads_apart = False
+    for talk, is_patient in ((Talk(backend), True), (Talk(rows), False)):
+        assert talk.backend.patience_s() == 0
+        talk.start(1, TokenIds([9] * 600))
+        assert (talk.backend.patience_s() > 0) is is_patient
+        talk.run()
+        assert talk.backend.patience_s() == 0
 
 
 def test_prompts_may_be_read_as_rows_of_one_pass(

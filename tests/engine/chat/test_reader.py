@@ -119,6 +119,20 @@ def test_a_slow_model_reads_less_at_a_time(loaded: Loaded, monkeypatch: pytest.M
     assert known == 1000
 
 
+def test_others_are_waited_for_a_small_part_of_what_reading_takes(loaded: Loaded) -> None:
+    reader = Reader(loaded.model)
+    reader.add(1, member(loaded, 1001))
+    assert reader.patience_s == reader_module._MOST_PATIENCE_S  # how fast it reads is not known
+    reader._learn(1000, 1.0)
+    reader.remove([1])
+    assert reader.patience_s == 0
+    for key, (length, known) in enumerate([(101, 0), (151, 50)]):
+        reader.add(key, member(loaded, length, known))
+    assert reader.patience_s == pytest.approx(0.04 * 0.2)
+    reader.add(3, member(loaded, 3000))
+    assert reader.patience_s == reader_module._MOST_PATIENCE_S
+
+
 def test_who_leaves_is_not_read(loaded: Loaded) -> None:
     reader = Reader(loaded.model)
     for key in range(3):

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection
 
+import pytest
+
 from mlx_serve_common.chat import Conversation, Delta, Finish, Plain, Prompt, Sampling
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import (
@@ -39,6 +41,9 @@ class ScriptedGenerator:
         self.together: list[set[int]] = []
         """Which answers each step was about."""
         self.after_step: Callable[[], None] = lambda: None
+        self.patience: list[set[int]] = []
+        """Who was there when it was asked for how long others are worth waiting for."""
+        self.in_patience: Callable[[], None] = lambda: None
 
     def load(self) -> None:
         pass
@@ -70,6 +75,11 @@ class ScriptedGenerator:
     def stop(self, ids: Collection[int]) -> None:
         for id in ids:
             del self.running[id]
+
+    def patience_s(self) -> float:
+        self.patience.append(set(self.running))
+        self.in_patience()
+        return 60.0
 
     def step(self) -> Step:
         self.together.append(set(self.running))
@@ -161,6 +171,31 @@ def test_an_answer_joins_those_that_are_running() -> None:
     run.go()
     assert run.generator.together == [{1}, {1, 2}, {1, 2}, {1}]
     assert run.settled == [1, 2]
+
+
+def test_who_comes_a_moment_later_is_there_at_the_first_step() -> None:
+    run = Run(generate(1, "a"))
+    arrivals = [generate(2, "b"), generate(3, "c")]
+    run.generator.in_patience = lambda: run.put(*arrivals)
+    run.go()
+    assert run.generator.together == [{1, 2, 3}, {1, 2, 3}]
+    assert run.settled == [1, 2, 3]
+
+
+def test_nobody_is_waited_for_while_answers_run() -> None:
+    run = Run(generate(1, "a b c"))
+    arrivals = [generate(2, "x")]
+    run.generator.after_step = lambda: run.put(arrivals.pop()) if arrivals else None
+    run.go()
+    assert run.generator.patience == [{1}]
+
+
+def test_waiting_for_company_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedGenerator, "patience_s", lambda _: 0.001)
+    run = Run(generate(1, "a"))
+    run.generator.after_step = run.inbox.close  # nobody else comes before that
+    run.generation.run(run.inbox)
+    assert run.settled == [1]
 
 
 def test_choices_of_one_prompt_are_told_apart() -> None:
