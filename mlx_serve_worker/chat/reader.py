@@ -26,8 +26,8 @@ _FIRST_TOKENS = 128
 _MOST_S = 5.0
 """Of reading at a time: others wait for their next word, and who is silent for long looks hung."""
 
-_PATIENCE = 0.04
-_MOST_PATIENCE_S = 0.025
+_PATIENCE = 0.05
+_MOST_PATIENCE_S = 0.03
 """Such a part of the time that reading takes is waited for others, and so long at most: clients that
 ask at the same time are heard some milliseconds apart, the first long before the others. Were it
 read at once, they would wait until it is read alone, and has said its first word."""

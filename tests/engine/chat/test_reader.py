@@ -128,7 +128,7 @@ def test_others_are_waited_for_a_small_part_of_what_reading_takes(loaded: Loaded
     assert reader.patience_s == 0
     for key, (length, known) in enumerate([(101, 0), (151, 50)]):
         reader.add(key, member(loaded, length, known))
-    assert reader.patience_s == pytest.approx(0.04 * 0.2)
+    assert reader.patience_s == pytest.approx(0.05 * 0.2)
     reader.add(3, member(loaded, 3000))
     assert reader.patience_s == reader_module._MOST_PATIENCE_S
 
