@@ -17,6 +17,7 @@ import zmq
 from mlx_serve_common.config import Config
 from mlx_serve_common.paths import run_directory
 from mlx_serve_common.store import Store, sweep_staging
+from mlx_serve_gateway import sockets
 from mlx_serve_gateway.downloads import Downloads
 from mlx_serve_gateway.event_log import EventLog
 from mlx_serve_gateway.handle import Timeouts, WorkerHandle, WorkerHost
@@ -32,7 +33,6 @@ from mlx_serve_gateway.registry import Registry
 from mlx_serve_gateway.sentinel import Sentinel
 from mlx_serve_gateway.server_events import Event
 from mlx_serve_gateway.services import Controls, Services
-from mlx_serve_gateway.sockets import sweep_dead_sockets
 from mlx_serve_gateway.spare import Spare
 from mlx_serve_gateway.tracing import tracing_from
 from mlx_serve_gateway.turn_lines import TurnLines
@@ -49,7 +49,7 @@ async def composed(
     config: Config, home: Path, instance: str, controls: Controls
 ) -> AsyncIterator[Services]:
     run_dir = run_directory(home)
-    sweep_dead_sockets(run_dir)
+    sockets.sweep_dead(run_dir)
     _sweep_store(Path(config.models.directory))
     registry = Registry(Path(config.models.directory), config.models.aliases)
     turns = TurnLines(run_dir)
@@ -99,6 +99,7 @@ async def composed(
         await sentinel.stop()
         context.destroy(linger=0)
         turns.close()
+        sockets.leave(run_dir)
         if tracing is not None:
             tracing.close()
 

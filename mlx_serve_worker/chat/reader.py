@@ -28,9 +28,9 @@ _MOST_S = 5.0
 
 _PATIENCE = 0.05
 _MOST_PATIENCE_S = 0.03
-"""Such a part of the time that reading takes is waited for others, and so long at most: clients that
-ask at the same time are heard some milliseconds apart, the first long before the others. Were it
-read at once, they would wait until it is read alone, and has said its first word."""
+"""Others are waited for such a part of the time that reading takes, and so long at most. Who asks
+at the same time is heard some milliseconds later: it would wait until the first has been read
+alone, and has said its first word."""
 
 _MORE = 4
 """So large a part of what may be read is read besides, where that is the rest of a prompt."""

@@ -1,4 +1,4 @@
-"""What takes the place of a CPU's slow functions: multiplications and additions, several at a time."""
+"""Multiplications and additions, several at a time, in place of what a CPU computes one by one."""
 
 from collections.abc import Sequence
 

@@ -7,7 +7,6 @@ more than the padding token's id, and that token, wherever it stands, has the pl
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from mlx_serve_worker.models import bert
 from mlx_serve_worker.models.attention import everywhere

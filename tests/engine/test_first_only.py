@@ -54,9 +54,7 @@ def test_the_first_tokens_are_those_of_the_whole(
         ("prompt-left-out", False),
     ],
 )
-def test_pooling_tells_whether_others_are_read(
-    name: str, first_only: bool, tmp_path: Path
-) -> None:
+def test_pooling_tells_whether_others_are_read(name: str, first_only: bool, tmp_path: Path) -> None:
     encoder: Any = load_layout(name, tmp_path)._encoder
     assert encoder.first_only is first_only
 

@@ -170,6 +170,7 @@ class Gateway:
         until(lambda: not self.processes(), GONE_S, "the end of every worker")
         if self._process.returncode == 0:
             assert set(self.sockets()) <= self._sockets_before
+            assert not _is_empty_folder(self.home / "run")
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
@@ -250,3 +251,7 @@ def environment(**more: str) -> dict[str, str]:
     settings = ("MLX_SERVE", "OTEL_")
     ours = {name: text for name, text in os.environ.items() if not name.startswith(settings)}
     return ours | {"MLX_SERVE_TEST_BACKENDS": "1", "PYTHONPATH": str(SOURCE)} | more
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
