@@ -64,7 +64,12 @@ class Generation:
                 self._step()
 
     def _await_company(self, inbox: Inbox) -> None:
-        until = monotonic() + self._backend.patience_s()
+        try:
+            patience_s = self._backend.patience_s()
+        except Exception:
+            self._give_up()
+            return
+        until = monotonic() + patience_s
         while (left := until - monotonic()) > 0 and not inbox.stays_idle(left):
             if (batch := inbox.take(wait=False)) is None:
                 return
@@ -111,11 +116,14 @@ class Generation:
         try:
             step = self._backend.step()
         except Exception:
-            log_failure(f"a step over {len(self._running)} answers failed")
-            message = "the model failed while it was answering"
-            self._end(sorted(self._running), ServeError(ErrorCode.INFERENCE_FAILED, message))
+            self._give_up()
             return
         self._tell(step)
+
+    def _give_up(self) -> None:
+        log_failure(f"a step over {len(self._running)} answers failed")
+        message = "the model failed while it was answering"
+        self._end(sorted(self._running), ServeError(ErrorCode.INFERENCE_FAILED, message))
 
     def _tell(self, step: Step) -> None:
         if step.read:

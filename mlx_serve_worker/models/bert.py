@@ -112,7 +112,7 @@ class Layers(nn.Module):
         """Of each text only the first token is wanted: the last layer computes no other."""
 
     def through(self, x: mx.array, mask: mx.array | None, rows: TokenRows) -> mx.array:
-        """What ``rows`` has packed, unpacked again."""
+        """From what ``rows`` has packed to a vector for each token, or for the first one."""
         *others, last = self.layers
         for layer in others:
             x = layer(x, mask, rows)

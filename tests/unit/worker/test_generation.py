@@ -190,6 +190,21 @@ def test_nobody_is_waited_for_while_answers_run() -> None:
     assert run.generator.patience == [{1}]
 
 
+def test_who_cannot_begin_fails_and_nothing_else() -> None:
+    run = Run(generate(1, "a"), generate(2, "b"))
+    arrivals = [generate(3, "c")]
+
+    def fail() -> None:
+        if arrivals:
+            run.put(arrivals.pop())
+            raise RuntimeError("asked to raise")
+
+    run.generator.in_patience = fail
+    run.go()
+    assert run.rejected() == dict.fromkeys((1, 2), ErrorCode.INFERENCE_FAILED)
+    assert (run.said(3), run.settled) == ("0 c", [1, 2, 3])
+
+
 def test_waiting_for_company_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScriptedGenerator, "patience_s", lambda _: 0.001)
     run = Run(generate(1, "a"))
