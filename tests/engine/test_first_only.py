@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from mlx_serve_common.models import Pooling
 from mlx_serve_worker import architectures
 from tests.engine import rerankers, tiny_encoders, tiny_rerankers
 from tests.engine.models import load, load_layout, manifested
@@ -60,11 +61,8 @@ def test_pooling_tells_whether_others_are_read(name: str, first_only: bool, tmp_
 
 
 def test_a_first_token_behind_a_left_out_prompt_is_computed(tmp_path: Path) -> None:
-    layout = tiny_encoders.LAYOUTS["roberta-cls"]
-    folder = tiny_encoders.build(layout, tmp_path)
-    manifest = manifested(folder)
-    pooling = manifest.pipeline[0]
-    manifested(folder, pipeline=[type(pooling)(["cls"], include_prompt=False)])
+    folder = tiny_encoders.build(tiny_encoders.LAYOUTS["roberta-cls"], tmp_path)
+    manifested(folder, pipeline=[Pooling(["cls"], include_prompt=False)])
     encoder: Any = load(folder)._encoder
     assert encoder.first_only is False
 
