@@ -8,6 +8,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import mlx.core as mx
 import numpy as np
 
 from mlx_serve_worker.mlx_lm_runtime import can_trim_prompt_cache, trim_prompt_cache
@@ -71,6 +72,8 @@ class PromptCache:
             self._entries = [
                 other for other in self._entries if _common(other.ids, entry.ids) < len(other.ids)
             ]
+        # What is taken out of a batch is no more than a wish before: the whole batch would stay.
+        mx.async_eval([layer.state for layer in cache])
         self._entries.append(entry)
         self.shrink(self._max_bytes)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.core as mx
 import msgspec
 import pytest
 
@@ -304,6 +305,18 @@ def test_what_is_kept_of_prompts_stays_within_its_bound(tmp_path: Path) -> None:
     backend = load(path, msgspec.structs.replace(LIMITS, prompt_cache_bytes=0))
     answer(backend, says("Hello"))
     assert answer(backend, says("Hello")).finish.cached_tokens == 0
+
+
+def test_what_is_kept_of_prompts_holds_nothing_of_their_neighbours(tmp_path: Path) -> None:
+    backend = load(chat_model(tmp_path, "qwen2"))
+    before = mx.get_active_memory()
+    talk = Talk(backend)
+    for at in range(8):
+        talk.start(at, TokenIds([5 + at] * 600), Sampling(5 + at, 0.0))
+    talk.run()
+    kept = backend._schedule._prompts.bytes
+    assert kept > 0
+    assert mx.get_active_memory() - before < 1.5 * kept
 
 
 # --- room ----------------------------------------------------------------------------------------
