@@ -89,6 +89,9 @@ class LoadedModel(Vocabulary, Protocol):
     def memory_bytes(self) -> int:
         """What the model occupies now."""
 
+    def give_back_memory(self) -> None:
+        """Give the system what is kept for reuse alone."""
+
 
 class Backend(LoadedModel, Protocol):
     """Computes each input in one go."""

@@ -32,6 +32,7 @@ from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.lease import Lease
 from mlx_serve_worker.planner import plan
+from mlx_serve_worker.spare_memory import SpareMemory
 from mlx_serve_worker.text_work import TextWork
 
 P = TypeVar("P", bound=Part)
@@ -64,6 +65,7 @@ class Compute:
         self._lease = lease or Lease.alone()
         self._calibration = calibration
         self._texts = TextWork(backend, emit)
+        self._spare_memory = SpareMemory(backend.give_back_memory)
 
     def run(self, inbox: Inbox) -> None:
         """Until nothing is left to come."""
@@ -78,12 +80,14 @@ class Compute:
                     self._take_turn(inbox)
                 self._run_group(group)
                 self._lease.give_back()
+                self._spare_memory.worked()
 
     def _next(self, inbox: Inbox) -> Batch | None:
         calibration = self._calibration
         while calibration is not None and calibration.is_due and inbox.stays_idle(IDLE_S):
             found = calibration.measure(self._lease, inbox.has_news)
             self._max_tokens = found or self._max_tokens
+        self._spare_memory.rest(inbox)
         return inbox.take()
 
     def answer(self, batch: Batch) -> None:

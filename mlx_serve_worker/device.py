@@ -141,3 +141,7 @@ class OnDevice:
 
     def memory_bytes(self) -> int:
         return mx.get_active_memory() + mx.get_cache_memory()
+
+    def give_back_memory(self) -> None:
+        mx.clear_cache()
+        heap.give_back()

@@ -26,6 +26,7 @@ from mlx_serve_worker.backend import Generator, Step
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.lease import Lease
+from mlx_serve_worker.spare_memory import SpareMemory
 from mlx_serve_worker.text_work import TextWork
 
 _NO_VECTORS = (ErrorCode.MODEL_TYPE_MISMATCH, "this is a chat model; it gives no vectors or scores")
@@ -45,6 +46,7 @@ class Generation:
         self._is_cancelled = is_cancelled
         self._lease = lease or Lease.alone()
         self._texts = TextWork(backend, emit)
+        self._spare_memory = SpareMemory(backend.give_back_memory)
         self._running: set[int] = set()
 
     def run(self, inbox: Inbox) -> None:
@@ -53,6 +55,7 @@ class Generation:
             was_idle = self._backend.is_idle
             if was_idle:
                 self._lease.give_back()
+                self._spare_memory.rest(inbox)
             while (batch := inbox.take(wait=self._backend.is_idle)) is not None:
                 self._begin(batch)
             if self._backend.is_idle:
@@ -62,6 +65,7 @@ class Generation:
             self._stop_cancelled()
             if not self._backend.is_idle:
                 self._step()
+                self._spare_memory.worked()
 
     def _await_company(self, inbox: Inbox) -> None:
         try:

@@ -116,6 +116,9 @@ class FakeGenerator:
     def memory_bytes(self) -> int:
         return 0
 
+    def give_back_memory(self) -> None:
+        pass
+
     def load(self) -> None:
         load_as_told(self._options)
 

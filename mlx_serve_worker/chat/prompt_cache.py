@@ -73,7 +73,7 @@ class PromptCache:
                 other for other in self._entries if _common(other.ids, entry.ids) < len(other.ids)
             ]
         # What is taken out of a batch is no more than a wish before: the whole batch would stay.
-        mx.async_eval([layer.state for layer in cache])
+        mx.eval([layer.state for layer in cache])
         self._entries.append(entry)
         self.shrink(self._max_bytes)
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.core as mx
 import msgspec
 import pytest
 

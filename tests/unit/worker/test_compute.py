@@ -40,12 +40,16 @@ class ScriptedBackend:
     def __init__(self) -> None:
         self.passes: list[list[str]] = []
         self.tokenized: list[str] = []
+        self.given_back = 0
 
     def load(self) -> None:
         pass
 
     def memory_bytes(self) -> int:
         return 0
+
+    def give_back_memory(self) -> None:
+        self.given_back += 1
 
     def prepare(self, part: Embed | EmbedTokens | Rerank) -> list[Prepared | ServeError]:
         assert isinstance(part, Embed | Rerank)

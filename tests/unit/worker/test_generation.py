@@ -44,12 +44,16 @@ class ScriptedGenerator:
         self.patience: list[set[int]] = []
         """Who was there when it was asked for how long others are worth waiting for."""
         self.in_patience: Callable[[], None] = lambda: None
+        self.given_back = 0
 
     def load(self) -> None:
         pass
 
     def memory_bytes(self) -> int:
         return 0
+
+    def give_back_memory(self) -> None:
+        self.given_back += 1
 
     def tokenize(self, part: Tokenize) -> list[Tokens | ServeError]:
         return [Tokens([len(text)], []) for text in part.texts]
