@@ -1,4 +1,5 @@
-"""The C library's heap, which has the arrays of a CPU: what is freed is kept for the next.
+"""The C library's heap, which has the arrays of a CPU: what is freed is kept for the next, until
+all of it is given back.
 
 Invariants: a process on another C library than glibc computes as well, only slower.
 """

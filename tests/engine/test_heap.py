@@ -1,4 +1,4 @@
-"""The heap: passes over texts of other lengths do without new memory from the kernel."""
+"""The heap: passes do without new memory from the kernel, which gets back what is free."""
 
 import ctypes
 import platform
@@ -46,18 +46,20 @@ assert [int(array[5, 5]) for array in kept] == [*range(0, 200, 2)]
 """
 
 pytestmark = pytest.mark.engine
+in_the_heap = pytest.mark.skipif(
+    device.current().fuses or platform.libc_ver()[0] != "glibc",
+    reason="a GPU has memory of its own, and another C library another heap",
+)
 
 
-@pytest.mark.skipif(device.current().fuses, reason="a GPU has memory of its own")
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@in_the_heap
 def test_what_was_freed_is_used_again() -> None:
     kept, given_back = (int(run_python(_FAULTS, how)) for how in ("kept", "not"))
     assert kept < 500
     assert kept < given_back / 10
 
 
-@pytest.mark.skipif(device.current().fuses, reason="a GPU has memory of its own")
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@in_the_heap
 def test_what_is_free_between_arrays_is_given_back() -> None:
     """A hundred of 1 MiB were freed, each between two that stay."""
     assert int(run_python(_HOLES)) > 80
