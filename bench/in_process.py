@@ -42,36 +42,44 @@ Task = EmbedTask | RerankTask | ChatTask
 
 
 class InProcess:
-    """That process, for whoever asks it."""
+    """Such processes, for whoever asks: one that computes chats as a worker for chat models would,
+    and one for the rest, each started when it is first asked."""
 
     def __init__(self, models: Models) -> None:
         self._command = (
             sys.executable, "-m", "bench.in_process",
             str(models.store / "embedder"), str(models.store / "reranker"), str(models.chat),
         )  # fmt: skip
-        self._process: asyncio.subprocess.Process
+        self._processes: dict[bool, asyncio.subprocess.Process] = {}
 
     async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=worker_environment() | {"PYTHONPATH": str(ROOT)},
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
     async def seconds(self, task: Task) -> float:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(task) + b"\n")
-        answer = await self._process.stdout.readline()
+        is_chat = isinstance(task, ChatTask)
+        if is_chat not in self._processes:
+            self._processes[is_chat] = await self._start(is_chat)
+        process = self._processes[is_chat]
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(msgspec.json.encode(task) + b"\n")
+        answer = await process.stdout.readline()
         if not answer:
             raise RuntimeError("the in-process measurement has ended; its error is above")
         return float(answer)
+
+    async def _start(self, is_chat: bool) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=worker_environment(is_chat=is_chat) | {"PYTHONPATH": str(ROOT)},
+        )
 
 
 # --- in that process -----------------------------------------------------------------------------

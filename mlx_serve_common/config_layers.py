@@ -29,6 +29,7 @@ _KEY_NAMES = {"models.directory": "MODELS_DIR", "models.preload": "PRELOAD_MODEL
 # Variables that are ours but no part of the configuration.
 _OTHER_VARIABLES = frozenset(
     {
+        "MLX_SERVE_BLAS",
         "MLX_SERVE_HOME",
         "MLX_SERVE_INSTANCE",
         "MLX_SERVE_OPENBLAS_CORETYPE",

@@ -55,8 +55,14 @@ async def composed(
     turns = TurnLines(run_dir)
     sentinel = Sentinel()
     sentinel.start()
-    env = worker_environment() | {"MLX_SERVE_INSTANCE": instance}
-    surroundings = Surroundings(env, sentinel, monotonic, turns.descriptor)
+    tag = {"MLX_SERVE_INSTANCE": instance}
+    surroundings = Surroundings(
+        env=worker_environment() | tag,
+        chat_env=worker_environment(is_chat=True) | tag,
+        sentinel=sentinel,
+        now=monotonic,
+        board=turns.descriptor,
+    )
     spare = Spare(surroundings, lambda: config.chat.spare and _has_chat_model(registry))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     host = _worker_host(config, context, run_dir, surroundings, spare, turns)
@@ -75,7 +81,7 @@ async def composed(
         metrics,
     )
     metrics.show(PoolMetrics(pool, lifecycle, spare, turns).text)
-    jobs = Jobs(partial(run_job, _job_host(sentinel, instance)), tell)
+    jobs = Jobs(partial(run_job, _job_host(sentinel, tag)), tell)
     downloads = Downloads(config, registry, jobs)
     preloading = Preloading(config.models, registry, pool, downloads, lifecycle)
     try:
@@ -142,8 +148,7 @@ def _has_chat_model(registry: Registry) -> bool:
     return any(model.manifest.backend == _CHAT_BACKEND for model in registry.models())
 
 
-def _job_host(sentinel: Sentinel, instance: str) -> JobHost:
-    tag = {"MLX_SERVE_INSTANCE": instance}
+def _job_host(sentinel: Sentinel, tag: dict[str, str]) -> JobHost:
     return JobHost(
         env={"pull": pull_environment() | tag, "quantize": worker_environment() | tag},
         sentinel=sentinel,

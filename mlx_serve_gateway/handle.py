@@ -153,10 +153,11 @@ class WorkerHandle:
         process.begin(self._channel.token)
 
     def _process(self, spec: LaunchSpec) -> WorkerProcess:
-        if self.model.kind is ModelKind.CHAT and (spare := self._host.spare.take()) is not None:
+        is_chat = self.model.kind is ModelKind.CHAT
+        if is_chat and (spare := self._host.spare.take()) is not None:
             spare.give(self.model.name, spec)
             return spare
-        return WorkerProcess(self.model.name, spec, self._host.surroundings)
+        return WorkerProcess(self.model.name, spec, self._host.surroundings, is_chat=is_chat)
 
     def _launch_spec(self, line: int | None) -> LaunchSpec:
         patience_s = min(_MOST_PATIENCE_S, self._host.timeouts.batch_s / _WAITS_PER_DEADLINE)

@@ -35,7 +35,7 @@ class Spare:
         if self._process is not None or not self._is_wanted():
             return
         try:
-            self._process = WorkerProcess("spare", None, self._surroundings)
+            self._process = WorkerProcess("spare", None, self._surroundings, is_chat=True)
         except OSError as error:
             log.warning("a spare process could not be started: %s", error)
             self._prepare_in(_AFTER_DEATH_S)

@@ -1,24 +1,17 @@
-"""The environment a worker starts with: no secrets, no network, and the fastest BLAS there is.
-
-MLX's own CPU library is a reference implementation, 30 times slower than an optimised one, and can
-only be replaced before the process starts. Nothing of that is done on macOS, where Metal computes.
-"""
+"""The environment a worker starts with: no secrets, no network, and the BLAS that suits it."""
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
-from mlx_serve_gateway.openblas_core import THEIRS, core_type
+from mlx_serve_gateway.blas import choice
+from mlx_serve_gateway.blas.candidates import THEIR_PREFIXES
 
 _KEPT = {
     "HOME", "LANG", "LD_LIBRARY_PATH", "LD_PRELOAD", "LOGNAME", "MLX_SERVE_TEST_BACKENDS", "PATH",
     "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
 }  # fmt: skip
-_KEPT_PREFIXES = (
-    "BLIS_", "CUDA_", "GOTO_", "LC_", "METAL_", "MKL_", "MTL_", "NVIDIA_", "OMP_", "OPENBLAS_",
-    "PYTHON",
-)  # fmt: skip
+_KEPT_PREFIXES = ("CUDA_", "LC_", "METAL_", "MTL_", "NVIDIA_", "PYTHON", *THEIR_PREFIXES)
 
 _HUB_PREFIXES = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
 # Compared without regard to case: both are in use for proxies.
@@ -27,19 +20,10 @@ _NETWORK = {
     "SSL_CERT_DIR", "SSL_CERT_FILE", "XDG_CACHE_HOME",
 }  # fmt: skip
 
-_OPENBLAS = (
-    "/usr/lib/*/openblas-pthread/libopenblas.so.0",
-    "/usr/lib/*/libopenblas.so.0",
-    "/usr/lib64/libopenblas.so.0",
-    "/usr/lib/libopenblas.so.0",
-)
-_PATIENCE = "OPENBLAS_THREAD_TIMEOUT"
-"""How long its threads keep asking for work, as a power of two of the processor's ticks."""
-_LONGER_THAN_BETWEEN_PRODUCTS = "20"
-"""Some 0.4 ms. By itself it is 27 ms after each answer, of every core but one."""
 
-
-def worker_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def worker_environment(
+    environ: Mapping[str, str] | None = None, *, is_chat: bool = False
+) -> dict[str, str]:
     source = os.environ if environ is None else environ
     kept = {
         name: value
@@ -47,9 +31,8 @@ def worker_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
         if name in _KEPT or name.startswith(_KEPT_PREFIXES)
     }
     kept["HF_HUB_OFFLINE"] = kept["TRANSFORMERS_OFFLINE"] = "1"
-    # Whoever preloads a library has chosen it, and how it is set.
-    if sys.platform == "linux" and "LD_PRELOAD" not in kept:
-        kept |= _fast_blas(source)
+    if _may_choose_blas(source) and (blas := choice.chosen(source, is_chat=is_chat)):
+        kept |= blas.environment
     return kept
 
 
@@ -65,20 +48,12 @@ def pull_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     return kept
 
 
-def _fast_blas(environ: Mapping[str, str]) -> dict[str, str]:
-    library = find_openblas()
-    if library is None:
-        return {}
-    patience = environ.get(_PATIENCE, _LONGER_THAN_BETWEEN_PRODUCTS)
-    chosen = {"LD_PRELOAD": str(library), _PATIENCE: patience}
-    if core := core_type(library, environ):
-        chosen[THEIRS] = core
-    return chosen
+def prepare(environ: Mapping[str, str]) -> None:
+    """What takes a while is begun; the first environment that is asked for waits for it."""
+    if _may_choose_blas(environ):
+        choice.begin(environ)
 
 
-def find_openblas(patterns: Iterable[str] = _OPENBLAS) -> Path | None:
-    root = Path("/")
-    for pattern in patterns:
-        for found in sorted(root.glob(pattern.lstrip("/"))):
-            return found
-    return None
+def _may_choose_blas(environ: Mapping[str, str]) -> bool:
+    """On macOS Metal computes; whoever preloads a library has chosen it, and how it is set."""
+    return sys.platform == "linux" and "LD_PRELOAD" not in environ

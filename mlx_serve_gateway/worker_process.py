@@ -23,6 +23,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What every worker process of this gateway is started in."""
 
     env: Mapping[str, str]
+    chat_env: Mapping[str, str]
     sentinel: Sentinel
     now: Callable[[], float]
     board: int
@@ -30,12 +31,14 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class WorkerProcess:
-    def __init__(self, name: str, spec: LaunchSpec | None, surroundings: Surroundings) -> None:
+    def __init__(
+        self, name: str, spec: LaunchSpec | None, surroundings: Surroundings, *, is_chat: bool
+    ) -> None:
         """Without a ``spec`` it waits for one; raises ``OSError`` when it cannot be started."""
         self._spec = spec
         self._output = Output(name, surroundings.now)
         try:
-            self.child, self._lifeline = self._spawn(surroundings)
+            self.child, self._lifeline = self._spawn(surroundings, is_chat)
         except BaseException:
             self._output.close()
             raise
@@ -43,13 +46,13 @@ class WorkerProcess:
             self._output.close_write_end()
         surroundings.sentinel.watch(self.child.pid)
 
-    def _spawn(self, surroundings: Surroundings) -> tuple[Child, int]:
+    def _spawn(self, surroundings: Surroundings, is_chat: bool) -> tuple[Child, int]:
         argument = SPARE if self._spec is None else self._spec.model_path
         theirs, ours = os.pipe()
         try:
             child = Child(
                 [sys.executable, "-P", "-m", "mlx_serve_worker", argument],
-                surroundings.env,
+                surroundings.chat_env if is_chat else surroundings.env,
                 {
                     1: self._output.write_end,
                     2: self._output.write_end,

@@ -6,15 +6,15 @@ Invariants: nothing else in the worker asks which device there is.
 import functools
 import logging
 import os
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import msgspec
 
 from mlx_serve_common.device import SLOW_GFLOPS
 from mlx_serve_worker import heap
+from mlx_serve_worker.blas import blas
 from mlx_serve_worker.matmul_speed import matmul_gflops
-from mlx_serve_worker.openblas import openblas
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +106,10 @@ def current() -> Device:
 
 
 def identity() -> str:
-    device, blas = current(), openblas()
-    kernels = None if device.fuses or blas is None else (blas.configuration, blas.threads)
-    library: Any = mx  # whose types leave its version out
-    return str((device.name, sorted(mx.device_info().items()), library.__version__, kernels))
+    device, library = current(), blas()
+    kernels = None if device.fuses or library is None else library.configuration
+    version = cast("Any", mx).__version__  # which its types leave out
+    return str((device.name, sorted(mx.device_info().items()), version, kernels))
 
 
 class OnDevice:

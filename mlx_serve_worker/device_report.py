@@ -14,7 +14,7 @@ from mlx_serve_common.device import DeviceReport
 from mlx_serve_worker import device
 
 _SIDE = 64
-_FAST_BLAS = ("libopenblas", "libmkl", "libblis")
+_FAST_BLAS = ("libopenblas", "libmkl_rt", "libblis")
 
 
 def report() -> DeviceReport:

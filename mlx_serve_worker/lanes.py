@@ -18,7 +18,7 @@ import mlx.core as mx
 
 from mlx_serve_worker import device
 from mlx_serve_worker.backend import Prepared
-from mlx_serve_worker.openblas import openblas
+from mlx_serve_worker.blas import Blas, blas
 
 _LEAST_TOKENS = 64
 """Of a part: below, what each pass costs besides its tokens eats up what is gained."""
@@ -49,8 +49,8 @@ def side_by_side(
 
 def count() -> int:
     """How many lanes there are."""
-    blas = None if device.current().fuses else openblas()
-    return 1 if blas is None else blas.threads
+    found = _blas()
+    return 1 if found is None else found.lanes
 
 
 def lane(number: int) -> Any:
@@ -61,9 +61,13 @@ def lane(number: int) -> Any:
 def evaluate(results: Any) -> None:
     """All of them at once, or the second lane would begin when the first is nearly done; each with
     one thread."""
-    blas = None if device.current().fuses else openblas()
-    with nullcontext() if blas is None else blas.one_thread_each():
+    found = _blas()
+    with nullcontext() if found is None else found.in_lanes():
         mx.eval(results)
+
+
+def _blas() -> Blas | None:
+    return None if device.current().fuses else blas()
 
 
 def split(lengths: Sequence[int], most: int) -> list[slice]:

@@ -18,6 +18,7 @@ import msgspec
 from mlx_serve_common import logs
 from mlx_serve_common.config import Config, ServerConfig
 from mlx_serve_common.paths import pid_file
+from mlx_serve_gateway import worker_env
 from mlx_serve_gateway.cli.addresses import local_url, network_url
 from mlx_serve_gateway.cli.announcement import Announcement, Tell
 from mlx_serve_gateway.cli.configuration import exit_code_of, unusable
@@ -74,6 +75,7 @@ def _serve(
     listeners: list[socket.socket],
     log_of: LogOf | None,
 ) -> int:
+    worker_env.prepare(os.environ)
     from mlx_serve_gateway import server
 
     # Asked now: the server takes the sockets over.

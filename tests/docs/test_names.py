@@ -21,7 +21,7 @@ _PROGRAMS: dict[str, click.Command] = {
 }
 _COMMAND = re.compile(r"(?<![\w.-])(mlx-serve-ctl|mlx-llm-server|mlx-serve)((?: +[^\s|;&)>#]+)+)")
 _VARIABLE = re.compile(r"\bMLX_SERVE_[A-Z_]*[A-Z]\b")
-_OTHER_VARIABLES = {"MLX_SERVE_HOME", "MLX_SERVE_OPENBLAS_CORETYPE"}
+_OTHER_VARIABLES = {"MLX_SERVE_BLAS", "MLX_SERVE_HOME", "MLX_SERVE_OPENBLAS_CORETYPE"}
 _KEY = re.compile(rf"({'|'.join(SECTIONS)})\.([a-z_]+)")
 _FILES = {"json", "log", "md", "py", "service", "yaml"}
 # Of MLX.

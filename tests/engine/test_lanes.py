@@ -8,8 +8,8 @@ import pytest
 
 from mlx_serve_worker import device, lanes
 from mlx_serve_worker.backend import Prepared
+from mlx_serve_worker.blas import Blas
 from mlx_serve_worker.lanes import side_by_side, split
-from mlx_serve_worker.openblas import OpenBlas
 
 pytestmark = pytest.mark.engine
 
@@ -38,27 +38,17 @@ def test_little_work_is_not_parted() -> None:
     assert split([5000], 8) == [slice(0, 1)]
 
 
-class FakeBlas:
-    threads = 2
-
-    def __init__(self) -> None:
-        self.set: list[int] = []
-
-    def set_threads(self, count: int) -> None:
-        self.set.append(count)
-
-    one_thread_each = OpenBlas.one_thread_each
-
-
 @pytest.fixture
-def blas(monkeypatch: pytest.MonkeyPatch) -> FakeBlas:
-    fake = FakeBlas()
-    monkeypatch.setattr(lanes, "openblas", lambda: fake)
-    return fake
+def in_lanes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """How a library for two lanes was set up, one time after the other."""
+    told: list[bool] = []
+    fake = Blas(set_up=told.append, lanes=2, configuration="fake")
+    monkeypatch.setattr(lanes, "blas", lambda: fake)
+    return told
 
 
 @pytest.mark.skipif(device.current().fuses, reason="a GPU computes a pass as one")
-def test_answers_stand_in_the_order_of_the_inputs(blas: FakeBlas) -> None:
+def test_answers_stand_in_the_order_of_the_inputs(in_lanes: list[bool]) -> None:
     inputs = [prepared(40, 1000 * at) for at in range(16)]
     passes: list[int] = []
 
@@ -69,32 +59,32 @@ def test_answers_stand_in_the_order_of_the_inputs(blas: FakeBlas) -> None:
     together = side_by_side(compute, inputs)
     assert passes == [8, 8]
     assert np.array_equal(np.array(together), [sum(each.token_ids) for each in inputs])
-    assert blas.set == [1, 2]
+    assert in_lanes == [True, False]
 
 
 @pytest.mark.skipif(device.current().fuses, reason="a GPU computes a pass as one")
-def test_a_few_tokens_are_computed_by_one_thread(blas: FakeBlas) -> None:
+def test_a_few_tokens_are_computed_by_one_thread(in_lanes: list[bool]) -> None:
     few = [prepared(5, 0), prepared(6, 0)]
     assert side_by_side(lambda some: mx.array([len(some)]), few).tolist() == [2]
-    assert blas.set == [1, 2]
+    assert in_lanes == [True, False]
 
     more = [prepared(16, 0), prepared(17, 0)]
     assert side_by_side(lambda some: mx.array([len(some)]), more).tolist() == [2]
-    assert blas.set == [1, 2]
+    assert in_lanes == [True, False]
 
 
 @pytest.mark.skipif(device.current().fuses, reason="a GPU computes a pass as one")
-def test_a_pass_that_fails_leaves_the_threads_as_they_were(blas: FakeBlas) -> None:
+def test_a_pass_that_fails_leaves_the_threads_as_they_were(in_lanes: list[bool]) -> None:
     def compute(some: Sequence[Prepared]) -> mx.array:
         return mx.ones((2, 3)) @ mx.ones((2, 3))
 
     with pytest.raises(ValueError, match="matmul"):
         side_by_side(compute, [prepared(200, 0), prepared(200, 0)])
     # Before the threads are touched: products of the wrong shapes fail when they are asked for.
-    assert blas.set == []
+    assert in_lanes == []
 
 
-def test_without_openblas_a_pass_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "openblas", lambda: None)
+def test_without_an_optimised_blas_a_pass_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "blas", lambda: None)
     whole = [prepared(200, 0), prepared(200, 0)]
     assert side_by_side(lambda some: mx.array([len(some)]), whole).tolist() == [2]

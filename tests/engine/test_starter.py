@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlx_serve_gateway.worker_env import find_openblas, worker_environment
+from mlx_serve_gateway.blas import libraries
+from mlx_serve_gateway.worker_env import worker_environment
 from tests.engine import starter
 from tests.engine.models import from_base64, golden
 
 pytestmark = pytest.mark.engine
 
 # Without an optimised BLAS this model is thirty times slower.
-_NEIGHBOURS = 500 if sys.platform == "darwin" or find_openblas() is not None else 20
+_NEIGHBOURS = 500 if sys.platform == "darwin" or libraries.installed() else 20
 _ROOT = Path(__file__).parents[2]
 
 _COMPUTE = """

@@ -164,7 +164,13 @@ class WorkerRig:
         env = worker_environment(environment())
         if source is not None:
             env["PYTHONPATH"] = f"{source}{os.pathsep}{env['PYTHONPATH']}"
-        surroundings = Surroundings(env, self.sentinel, monotonic, self.turns.descriptor)
+        surroundings = Surroundings(
+            env=env,
+            chat_env=env,
+            sentinel=self.sentinel,
+            now=monotonic,
+            board=self.turns.descriptor,
+        )
         host = WorkerHost(
             context=self._context,
             run_dir=self.run_dir,

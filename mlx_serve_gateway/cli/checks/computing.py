@@ -3,6 +3,7 @@
 import sys
 
 from mlx_serve_common.device import SLOW_GFLOPS, DeviceReport
+from mlx_serve_gateway.blas.candidates import OWN
 from mlx_serve_gateway.cli.checks.subject import NoDevice, Subject
 from mlx_serve_gateway.cli.checks.verdict import Verdict, fail, ok, warn
 
@@ -27,10 +28,12 @@ def judge_device(found: DeviceReport | NoDevice, platform: str) -> Verdict:
 
 
 def blas(subject: Subject) -> Verdict:
-    return judge_blas(subject.device, sys.platform)
+    return judge_blas(subject.device, subject.chat_device, sys.platform)
 
 
-def judge_blas(found: DeviceReport | NoDevice, platform: str) -> Verdict:
+def judge_blas(
+    found: DeviceReport | NoDevice, for_chat: DeviceReport | NoDevice, platform: str
+) -> Verdict:
     if platform != "linux" or isinstance(found, NoDevice) or found.kind != "cpu":
         return ok("not needed here")
     speed = found.matmul_gflops or 0.0
@@ -45,4 +48,10 @@ def judge_blas(found: DeviceReport | NoDevice, platform: str) -> Verdict:
             f"{found.blas}, but only at {told}",
             "see that MLX_SERVE_OPENBLAS_CORETYPE and OPENBLAS_NUM_THREADS fit this processor",
         )
-    return ok(f"{found.blas} at {told}")
+    if isinstance(for_chat, NoDevice):
+        return warn(
+            f"{found.blas} at {told}, but with that for chat models nothing computes: {for_chat}",
+            f"have all computed by one library, for example: {OWN}=OpenBLAS",
+        )
+    others = f"; {for_chat.blas} for chat models" if for_chat.blas != found.blas else ""
+    return ok(f"{found.blas} at {told}{others}")

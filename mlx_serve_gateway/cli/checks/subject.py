@@ -46,20 +46,31 @@ class Subject:
 
     @cached_property
     def device(self) -> DeviceReport | NoDevice:
-        """Asked of a process of its own: this one must never load MLX."""
-        try:
-            asked = subprocess.run(
-                _DEVICE_PROGRAM,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env=worker_environment(self.environ),
-                timeout=_DEVICE_S,
-            )
-        except subprocess.TimeoutExpired:
-            return NoDevice(f"MLX did not answer within {_DEVICE_S:g} s")
-        try:
-            return msgspec.json.decode(asked.stdout, type=DeviceReport)
-        except msgspec.MsgspecError:
-            lines = asked.stderr.decode("utf-8", "replace").splitlines()
-            last = next((line for line in reversed(lines) if line.strip()), None)
-            return NoDevice(last or f"its process ended with exit code {asked.returncode}")
+        return _ask(worker_environment(self.environ))
+
+    @cached_property
+    def chat_device(self) -> DeviceReport | NoDevice:
+        """As chat models find it."""
+        environment = worker_environment(self.environ, is_chat=True)
+        is_same = environment == worker_environment(self.environ)
+        return self.device if is_same else _ask(environment)
+
+
+def _ask(environment: Mapping[str, str]) -> DeviceReport | NoDevice:
+    """A process of its own: this one must never load MLX."""
+    try:
+        asked = subprocess.run(
+            _DEVICE_PROGRAM,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            timeout=_DEVICE_S,
+        )
+    except subprocess.TimeoutExpired:
+        return NoDevice(f"MLX did not answer within {_DEVICE_S:g} s")
+    try:
+        return msgspec.json.decode(asked.stdout, type=DeviceReport)
+    except msgspec.MsgspecError:
+        lines = asked.stderr.decode("utf-8", "replace").splitlines()
+        last = next((line for line in reversed(lines) if line.strip()), None)
+        return NoDevice(last or f"its process ended with exit code {asked.returncode}")

@@ -1,12 +1,14 @@
 """What a worker sees of the environment: nothing secret, no network, the fast BLAS."""
 
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
-from mlx_serve_gateway import worker_env
-from mlx_serve_gateway.worker_env import find_openblas, pull_environment, worker_environment
+from mlx_serve_gateway.blas import choice
+from mlx_serve_gateway.blas.candidates import Candidate
+from mlx_serve_gateway.blas.libraries import Kind
+from mlx_serve_gateway.worker_env import prepare, pull_environment, worker_environment
 
 SECRETS = {
     "HF_TOKEN": "hf_secret",
@@ -69,12 +71,6 @@ def test_what_computing_needs_is_kept() -> None:
     assert worker_environment(needed).items() >= needed.items()
 
 
-def test_a_persons_own_choice_of_blas_wins() -> None:
-    given = worker_environment({"LD_PRELOAD": "mine.so", "OPENBLAS_CORETYPE": "ZEN"})
-
-    assert (given["LD_PRELOAD"], given["OPENBLAS_CORETYPE"]) == ("mine.so", "ZEN")
-
-
 def test_without_an_argument_it_is_this_process_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -86,38 +82,44 @@ def test_without_an_argument_it_is_this_process_environment(
     assert "HF_TOKEN" not in given
 
 
-def test_the_library_is_found_where_it_is(tmp_path: Path) -> None:
-    library = tmp_path / "x86_64-linux-gnu" / "openblas-pthread" / "libopenblas.so.0"
-    library.parent.mkdir(parents=True)
-    library.touch()
+@pytest.fixture
+def blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(environ: Mapping[str, str], *, is_chat: bool) -> Candidate:
+        kind = Kind.BLIS if is_chat else Kind.OPENBLAS
+        return Candidate(kind, f"/lib/{kind}.so", (("OMP_NUM_THREADS", environ["OMP"]),))
 
-    assert find_openblas([f"{tmp_path}/*/openblas-pthread/libopenblas.so.0"]) == library
-    assert find_openblas([f"{tmp_path}/nowhere/*.so"]) is None
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Metal computes on macOS")
-def test_openblas_is_preloaded_and_told_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_env, "find_openblas", lambda: Path("/lib/libopenblas.so.0"))
-    monkeypatch.setattr(worker_env, "core_type", lambda library, environ: f"{environ['CORE']}X")
-
-    given = worker_environment({"CORE": "Skylake", "OPENBLAS_CORETYPE": "Haswell"})
-    assert given["LD_PRELOAD"] == "/lib/libopenblas.so.0"
-    assert given["OPENBLAS_CORETYPE"] == "SkylakeX"
+    monkeypatch.setattr(choice, "chosen", chosen)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Metal computes on macOS")
-def test_openblas_does_not_burn_the_cores_after_each_answer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(worker_env, "find_openblas", lambda: Path("/lib/libopenblas.so.0"))
+def test_each_worker_starts_with_the_library_for_its_work(blas: None) -> None:
+    usual = worker_environment({"OMP": "2"})
+    for_chat = worker_environment({"OMP": "2"}, is_chat=True)
 
-    assert int(worker_environment({})["OPENBLAS_THREAD_TIMEOUT"]) < 24
-    own = {"OPENBLAS_THREAD_TIMEOUT": "28"}
-    assert worker_environment(own).items() >= own.items()
+    assert (usual["LD_PRELOAD"], for_chat["LD_PRELOAD"]) == ("/lib/OpenBLAS.so", "/lib/BLIS.so")
+    assert usual["OMP_NUM_THREADS"] == for_chat["OMP_NUM_THREADS"] == "2"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Metal computes on macOS")
-def test_without_openblas_nothing_is_preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_env, "find_openblas", lambda: None)
+def test_a_persons_own_choice_of_blas_wins(blas: None) -> None:
+    given = worker_environment({"LD_PRELOAD": "mine.so", "OPENBLAS_CORETYPE": "ZEN"})
+
+    assert (given["LD_PRELOAD"], given["OPENBLAS_CORETYPE"]) == ("mine.so", "ZEN")
+
+
+def test_without_a_library_nothing_is_preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "chosen", lambda environ, *, is_chat: None)
 
     assert "LD_PRELOAD" not in worker_environment({})
+
+
+def test_measuring_begins_where_there_is_a_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[Mapping[str, str]] = []
+    monkeypatch.setattr(choice, "begin", begun.append)
+
+    prepare({"LD_PRELOAD": "mine.so"})
+    assert begun == []
+    if sys.platform == "linux":
+        prepare({"OMP": "2"})
+        assert begun == [{"OMP": "2"}]

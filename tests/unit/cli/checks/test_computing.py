@@ -49,4 +49,18 @@ def test_device(found: DeviceReport | NoDevice, platform: str, state: str, words
     ],
 )
 def test_blas(found: DeviceReport | NoDevice, platform: str, state: str) -> None:
-    assert judge_blas(found, platform).state == state
+    assert judge_blas(found, found, platform).state == state
+
+
+def test_the_blas_of_chat_models_is_told_where_it_is_another() -> None:
+    usual = report("cpu", blas="libopenblas.so.0")
+
+    told = judge_blas(usual, report("cpu", blas="libblis.so.4"), "linux")
+    assert (told.state, told.message) == (
+        "ok",
+        "libopenblas.so.0 at 100 GFLOP/s; libblis.so.4 for chat models",
+    )
+    broken = judge_blas(usual, NoDevice("it ended with exit code -4"), "linux")
+    assert broken.state == "warn"
+    assert "exit code -4" in broken.message
+    assert "MLX_SERVE_BLAS=OpenBLAS" in (broken.remedy or "")

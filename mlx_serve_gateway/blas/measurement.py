@@ -1,0 +1,53 @@
+"""How fast each candidate multiplies here, found out by a process beside this one.
+
+Invariants: it takes a few seconds at most; who computes wrongly or ends its process has no speed.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from mlx_serve_gateway.blas.candidates import Candidate
+
+_PROBE = Path(__file__).with_name("probe.py")
+_PROBE_S = 10.0
+_PATHS = ("LD_LIBRARY_PATH",)
+
+
+class Speed(NamedTuple):
+    """In GFLOP/s: with the rows of a few running answers, and with those of a pass over texts."""
+
+    few: float
+    many: float
+
+
+class Measurement:
+    def __init__(self, candidates: tuple[Candidate, ...]) -> None:
+        """Begins it; raises OSError."""
+        asked = [(each.path, dict(each.settings)) for each in candidates]
+        command = [sys.executable, "-I", "-S", str(_PROBE), msgspec.json.encode(asked).decode()]
+        self._candidates = candidates
+        self._process = subprocess.Popen(
+            command,
+            env={name: os.environ[name] for name in _PATHS if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @functools.cached_property
+    def speeds(self) -> Mapping[Candidate, Speed]:
+        """Waits for its end."""
+        try:
+            said, _ = self._process.communicate(timeout=_PROBE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            said, _ = self._process.communicate()
+        found = [Speed(*map(float, line.split())) for line in said.splitlines()]
+        return dict(zip(self._candidates, found, strict=False))
