@@ -18,10 +18,12 @@ class Blas(NamedTuple):
     set_up: Callable[[bool], object]
     """For lanes, each of which multiplies many rows with one thread; or, told ``False``, for
     products by themselves, whose rows are mostly few."""
+    threads: int
+    """Of a product by itself."""
     lanes: int
     """So many threads can use it at the same time without being in each other's way."""
     configuration: str
-    """Its version, the kernels that it computes with, and its threads."""
+    """Its version, and the kernels that it computes with."""
 
     @contextmanager
     def in_lanes(self) -> Iterator[None]:
@@ -49,7 +51,7 @@ def _openblas(process: Any) -> Blas:
     def set_up(is_in_lanes: bool) -> None:
         process.openblas_set_num_threads(1 if is_in_lanes else threads)
 
-    return Blas(set_up, threads, f"{_text(process.openblas_get_config)}, {threads} threads")
+    return Blas(set_up, threads, threads, _text(process.openblas_get_config))
 
 
 def _blis(process: Any) -> Blas:
@@ -73,7 +75,7 @@ def _blis(process: Any) -> Blas:
     version = _text(process.bli_info_get_version_str)
     # One thread for each product is how we start it, and says nothing of the machine.
     lanes = max(threads, _cores())
-    return Blas(set_up, lanes, f"BLIS {version} for {kernels}, {threads} threads")
+    return Blas(set_up, threads, lanes, f"BLIS {version} for {kernels}")
 
 
 def _mkl(process: Any) -> Blas:
@@ -84,8 +86,7 @@ def _mkl(process: Any) -> Blas:
     def set_up(is_in_lanes: bool) -> None:
         process.MKL_Set_Num_Threads(1 if is_in_lanes else threads)
 
-    told = version.value.decode(errors="replace").strip()
-    return Blas(set_up, threads, f"{told}, {threads} threads")
+    return Blas(set_up, threads, threads, version.value.decode(errors="replace").strip())
 
 
 def _text(ask: Any) -> str:

@@ -107,7 +107,9 @@ def current() -> Device:
 
 def identity() -> str:
     device, library = current(), blas()
-    kernels = None if device.fuses or library is None else library.configuration
+    kernels = None
+    if not device.fuses and library is not None:
+        kernels = library.configuration, library.threads, library.lanes
     version = cast("Any", mx).__version__  # which its types leave out
     return str((device.name, sorted(mx.device_info().items()), version, kernels))
 

@@ -22,6 +22,8 @@ from mlx_serve_worker.blas import Blas, blas
 
 _LEAST_TOKENS = 64
 """Of a part: below, what each pass costs besides its tokens eats up what is gained."""
+_LEAST_OF_IDLE_CORES = 16
+"""The same, where a pass that is computed as one leaves cores idle."""
 _FEW_TOKENS = 16
 """Of a pass: threads that share products of so few rows wait for each other longer than they take,
 and what they burn meanwhile is missed by whoever answers and asks."""
@@ -32,8 +34,8 @@ def side_by_side(
 ) -> mx.array:
     """``compute(inputs)``, which gives a row for each input."""
     lengths = [each.length for each in inputs]
-    parts = split(lengths, count())
-    if count() > 1 and sum(lengths) < _FEW_TOKENS:
+    parts = split(lengths, count(), least_tokens())
+    if count() > 1 and sum(lengths) < _FEW_TOKENS and not leave_cores_idle():
         result = compute(inputs)
         evaluate(result)
         return result
@@ -53,6 +55,17 @@ def count() -> int:
     return 1 if found is None else found.lanes
 
 
+def least_tokens() -> int:
+    """Of one part: less is not worth parting."""
+    return _LEAST_OF_IDLE_CORES if leave_cores_idle() else _LEAST_TOKENS
+
+
+def leave_cores_idle() -> bool:
+    """Whether passes that are computed as one do."""
+    found = _blas()
+    return found is not None and found.threads < found.lanes
+
+
 def lane(number: int) -> Any:
     """What is computed in this context is computed there."""
     return mx.stream(_streams(count())[number])
@@ -70,10 +83,10 @@ def _blas() -> Blas | None:
     return None if device.current().fuses else blas()
 
 
-def split(lengths: Sequence[int], most: int) -> list[slice]:
+def split(lengths: Sequence[int], most: int, least: int) -> list[slice]:
     """Neighbours together, about as many tokens in each part."""
     total = sum(lengths)
-    count = max(1, min(most, len(lengths), total // _LEAST_TOKENS))
+    count = max(1, min(most, len(lengths), total // least))
     before = [0, *accumulate(lengths)]
     cuts = [_nearest(before, total * part / count) for part in range(count + 1)]
     return [slice(start, stop) for start, stop in pairwise(cuts) if start < stop]

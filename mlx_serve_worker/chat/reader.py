@@ -19,7 +19,7 @@ from mlx_serve_worker.chat.member import Member
 from mlx_serve_worker.chat.watched_model import WatchedModel
 
 _LEAST_TOKENS = 64
-"""Of one part of a prompt: below, each core reads all weights for next to nothing."""
+"""Fewer are not read at a time, and tell nothing of how long many take."""
 
 _FIRST_TOKENS = 128
 """Before it is known how long it takes: by a large model on few cores many seconds."""
@@ -132,8 +132,10 @@ def _parted(piece: _Piece, lane_count: int) -> Iterator[_Piece]:
     """Parts of one prompt that follow each other: each layer of a part waits for the part before it
     in that layer alone, so that they are computed nearly at the same time."""
     tokens = piece.tokens
-    parts = min(lane_count, len(tokens) // _LEAST_TOKENS)
+    parts = max(1, min(lane_count, len(tokens) // lanes.least_tokens()))
     # A lane has one thread: with few of many lanes, most cores would do nothing.
-    size = -(-len(tokens) // parts) if 2 * parts > lane_count else len(tokens)
+    if 2 * parts <= lane_count and not lanes.leave_cores_idle():
+        parts = 1
+    size = -(-len(tokens) // parts)
     for start in range(0, len(tokens), size):
         yield _Piece(piece.cache, tokens[start : start + size])

@@ -21,28 +21,28 @@ def prepared(length: int, start: int) -> Prepared:
 @pytest.mark.parametrize("lengths", [[1], [100] * 8, [*range(1, 90)], [1, 1, 1, 900], [900, 1, 1]])
 @pytest.mark.parametrize("most", [1, 2, 8])
 def test_every_input_is_in_one_part(lengths: list[int], most: int) -> None:
-    parts = split(lengths, most)
+    parts = split(lengths, most, 64)
     assert 1 <= len(parts) <= most
     assert [at for part in parts for at in range(len(lengths))[part]] == [*range(len(lengths))]
 
 
 def test_parts_are_about_as_large_as_each_other() -> None:
     lengths = [*range(1, 65)]
-    tokens = [sum(lengths[part]) for part in split(lengths, 4)]
+    tokens = [sum(lengths[part]) for part in split(lengths, 4, 64)]
     assert len(tokens) == 4
     assert max(tokens) < 1.2 * min(tokens)
 
 
 def test_little_work_is_not_parted() -> None:
-    assert split([60, 60], 8) == [slice(0, 2)]
-    assert split([5000], 8) == [slice(0, 1)]
+    assert split([60, 60], 8, 64) == [slice(0, 2)]
+    assert split([5000], 8, 64) == [slice(0, 1)]
 
 
 @pytest.fixture
 def in_lanes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """How a library for two lanes was set up, one time after the other."""
     told: list[bool] = []
-    fake = Blas(set_up=told.append, lanes=2, configuration="fake")
+    fake = Blas(set_up=told.append, threads=2, lanes=2, configuration="fake")
     monkeypatch.setattr(lanes, "blas", lambda: fake)
     return told
 
@@ -82,6 +82,23 @@ def test_a_pass_that_fails_leaves_the_threads_as_they_were(in_lanes: list[bool])
         side_by_side(compute, [prepared(200, 0), prepared(200, 0)])
     # Before the threads are touched: products of the wrong shapes fail when they are asked for.
     assert in_lanes == []
+
+
+@pytest.mark.skipif(device.current().fuses, reason="a GPU computes a pass as one")
+def test_a_library_that_uses_one_core_is_given_smaller_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[bool] = []
+    fake = Blas(set_up=told.append, threads=1, lanes=2, configuration="fake")
+    monkeypatch.setattr(lanes, "blas", lambda: fake)
+
+    inputs = [prepared(24, 0), prepared(24, 0)]
+    assert side_by_side(lambda some: mx.array([len(some)]), inputs).tolist() == [1, 1]
+    assert told == [True, False]
+    # Its one thread waits for no other.
+    few = [prepared(5, 0), prepared(6, 0)]
+    assert side_by_side(lambda some: mx.array([len(some)]), few).tolist() == [2]
+    assert told == [True, False]
 
 
 def test_without_an_optimised_blas_a_pass_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import pytest
@@ -12,6 +12,7 @@ from mlx_serve_worker.chat import reader as reader_module
 from mlx_serve_worker.chat.loading import Loaded, load
 from mlx_serve_worker.chat.member import Member
 from mlx_serve_worker.chat.reader import Reader
+from mlx_serve_worker.chat.watched_model import WatchedModel
 from tests.clock import FakeClock
 
 pytestmark = pytest.mark.engine
@@ -80,6 +81,33 @@ def test_the_first_are_read_first_and_no_more_than_a_quarter_too_much(
         order += whole
     assert order == [*range(6)]
     assert set(done.values()) == {300}
+
+
+@pytest.mark.parametrize(
+    ("cores", "is_idle_otherwise", "parts"),
+    [(2, False, [79]), (2, True, [40, 39]), (16, False, [79]), (16, True, [20, 20, 20, 19])],
+)
+def test_a_short_prompt_is_parted_where_cores_were_idle_otherwise(
+    loaded: Loaded,
+    cores: int,
+    is_idle_otherwise: bool,
+    parts: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "count", lambda: cores)
+    monkeypatch.setattr(lanes, "leave_cores_idle", lambda: is_idle_otherwise)
+    read: list[int] = []
+
+    def model(tokens: mx.array, cache: list[Any]) -> mx.array:
+        read.append(tokens.shape[1])
+        return loaded.model(tokens, cache=cache)
+
+    reader = Reader(cast("WatchedModel", model))
+    reader.add(0, member(loaded, 80))
+    found = read_all(reader, 1024)[0]
+    assert read == parts
+    whole = following(loaded, member(loaded, 80))
+    assert mx.allclose(following(loaded, found), whole, atol=1e-4)
 
 
 def test_no_prompt_is_torn_where_a_little_more_is_all_of_it(
