@@ -1,25 +1,28 @@
-"""mlx-lm's ``BatchGenerator``, with the reading of prompts bounded as a whole.
+"""mlx-lm's ``BatchGenerator``, with the reading of prompts bounded as a whole, and first tokens
+told as soon as they are chosen. (It tells a token when it has begun with the one after it.)
 
 Invariants: at most ``prefill_tokens`` of a new prompt are read between two steps of the running
 answers (and a quarter more, if that is all of it), up to four times as many where several wait to
 be read apart, and where nobody runs four times as many, or once for each that waits; what leaves
-takes with it what it has read.
+takes with it what it has read; each token is told once.
 """
 
 from collections.abc import Collection, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
 from mlx_serve_worker.chat.member import Member
 from mlx_serve_worker.chat.reader import Progress, Reader
+from mlx_serve_worker.chat.sampling import Sampler
 from mlx_serve_worker.chat.watched_model import WatchedModel
 from mlx_serve_worker.mlx_lm_runtime import BatchGenerator
 
 # More at a time make each wait longer for its first token.
 MAX_READING = 8
 _MOST_SHARES = 4
+_SAMPLERS = 64
 
 
 class Token(NamedTuple):
@@ -37,6 +40,13 @@ class Left(NamedTuple):
     cache: list[Any]
 
 
+class _Chosen(NamedTuple):
+    """By one call of a sampler, a row for each member."""
+
+    logprobs: mx.array
+    tokens: mx.array
+
+
 class Batch:
     """Its members are known by the keys that they are added with."""
 
@@ -51,6 +61,7 @@ class Batch:
     ) -> None:
         """``reads_apart`` if prompts are read one by one, not as rows of one pass."""
         self._model = model
+        self._ends = frozenset(ends)
         self._prefill_tokens = prefill_tokens
         self._reads_apart = reads_apart
         self._make = partial(
@@ -61,6 +72,8 @@ class Batch:
             prefill_batch_size=max_sequences,
             prefill_step_size=prefill_tokens,
         )
+        # Those that share a sampler are sampled in one go.
+        self._listening = lru_cache(_SAMPLERS)(self._listen)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -68,11 +81,15 @@ class Batch:
         self._reader = Reader(self._model)
         self._keys: dict[int, int] = {}
         """By what the generator calls its members."""
-        self._reading: dict[int, int] = {}
-        """How many tokens of each prompt in the generator were known before, by key."""
+        self._reading: dict[int, Member] = {}
+        """Those whose prompt the generator reads, as they were given to it, by key."""
         self._saying: set[int] = set()
         self._silent: set[int] = set()
         """Those of them that have not said anything yet."""
+        self._chosen: list[_Chosen] = []
+        """In the current step, rows in the generator's order: those who begin are its last."""
+        self._told: dict[int, int] = {}
+        """First tokens that were told before the generator does so, by key."""
 
     @property
     def can_read_more(self) -> bool:
@@ -106,11 +123,19 @@ class Batch:
             max_tokens=[member.max_tokens],
             caches=[member.cache],
             all_tokens=[list(member.prompt[: member.known])],
-            samplers=[member.sampler],
+            samplers=[self._listening(member.sampler)],
             logits_processors=[list(member.processors)],
         )
         self._keys[uid] = key
-        self._reading[key] = member.known
+        self._reading[key] = member
+
+    def _listen(self, sampler: Sampler) -> Sampler:
+        def sample(logprobs: mx.array) -> mx.array:
+            tokens = sampler(logprobs)
+            self._chosen.append(_Chosen(logprobs, tokens))
+            return tokens
+
+        return sample
 
     def remove(self, keys: Collection[int]) -> dict[int, Left]:
         """Those that were being continued leave what they have read and said."""
@@ -123,8 +148,7 @@ class Batch:
         for uid, key in uids.items():
             del self._keys[uid]
             self._reading.pop(key, None)
-        self._saying.difference_update(keys)
-        self._silent.difference_update(keys)
+        self._forget(keys)
         return {uids[uid]: Left(list(tokens), cache) for uid, (cache, tokens) in left.items()}
 
     def step(self) -> tuple[list[Progress], list[Token], dict[int, Left]]:
@@ -138,33 +162,58 @@ class Batch:
                 self._insert(key, member)
         if self._reading:
             self._generator.prefill_step_size = max(1, budget // len(self._reading))
+        self._chosen.clear()
         read, said = self._generator.next()
         for each in read:
             key = self._keys[each.uid]
-            known = self._reading[key]
+            known = self._reading[key].known
             progress.append(Progress(key, each.progress[0] + known, each.progress[1] + known))
-            if each.end_of_prompt:
-                del self._reading[key]
-                self._saying.add(key)
-                self._silent.add(key)
-        tokens = [
-            Token(
-                self._keys[each.uid],
-                each.token,
-                each.logprobs,
-                each.finish_reason == "stop",
-                each.finish_reason is not None,
-            )
-            for each in said
-        ]
+        keys = [self._keys[each.uid] for each in read if each.end_of_prompt]
+        began = {key: self._reading.pop(key) for key in keys}
+        self._saying.update(began)
+        self._silent.update(began)
+        tokens = [token for each in said if (token := self._token(each)) is not None]
+        tokens += self._first_tokens(began)
         left = {
             self._keys.pop(each.uid): Left(each.all_tokens, each.prompt_cache)
             for each in said
             if each.finish_reason is not None
         }
-        self._saying.difference_update(left)
         self._silent.difference_update(token.key for token in tokens)
+        self._forget(left)
         return progress, tokens, left
+
+    def _token(self, said: Any) -> Token | None:
+        """None if it was told before."""
+        key = self._keys[said.uid]
+        told = self._told.pop(key, None)
+        if told is None:
+            is_last = said.finish_reason is not None
+            return Token(key, said.token, said.logprobs, said.finish_reason == "stop", is_last)
+        if told != said.token:
+            raise RuntimeError("mlx-lm samples in another order than those who ask are told in")
+        return None
+
+    def _first_tokens(self, began: dict[int, Member]) -> list[Token]:
+        """Of those whose answer goes on after it: how one ends, the generator tells."""
+        if not began:
+            return []
+        rows = slice(-len(began), None)
+        ids: Any = mx.concatenate([each.tokens for each in self._chosen])[rows].tolist()
+        logprobs = mx.concatenate([each.logprobs for each in self._chosen])[rows]
+        tokens = [
+            Token(key, id, logprob, is_end=False, is_last=False)
+            for (key, member), id, logprob in zip(began.items(), ids, logprobs, strict=True)
+            if member.max_tokens > 1 and id not in self._ends
+        ]
+        self._told.update((token.key, token.id) for token in tokens)
+        return tokens
+
+    def _forget(self, keys: Collection[int]) -> None:
+        self._saying.difference_update(keys)
+        self._silent.difference_update(keys)
+        for key in keys:
+            self._told.pop(key, None)
 
     def clear(self) -> None:
         """Forget all, whatever state it is in."""
