@@ -66,7 +66,7 @@ class GeneratorBackend(OnDevice):
                 ends=self._words.ends,
                 max_sequences=limits.max_sequences,
                 prefill_tokens=limits.prefill_tokens or device.current().prefill_tokens,
-                reads_apart=not device.current().fuses,
+                on_cpu=not device.current().fuses,
             ),
             Room(cost(loaded.sample), limits.cache_bytes),
             PromptCache(min(limits.prompt_cache_bytes, limits.cache_bytes)),

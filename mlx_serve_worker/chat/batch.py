@@ -1,5 +1,8 @@
-"""mlx-lm's ``BatchGenerator``, with the reading of prompts bounded as a whole, and first tokens
-told as soon as they are chosen. (It tells a token when it has begun with the one after it.)
+"""mlx-lm's ``BatchGenerator``, with the reading of prompts bounded, and with tokens told sooner.
+
+It tells a token when it has begun with the one after it, so that a GPU always has something to do.
+A CPU has computed that one by then, so there each token is told when it is chosen; the first one of
+an answer is everywhere.
 
 Invariants: at most ``prefill_tokens`` of a new prompt are read between two steps of the running
 answers (and a quarter more, if that is all of it), up to four times as many where several wait to
@@ -8,6 +11,7 @@ takes with it what it has read; each token is told once.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -47,6 +51,15 @@ class _Chosen(NamedTuple):
     tokens: mx.array
 
 
+@dataclass
+class _Speaker:
+    may_say: int
+    """So many tokens, besides those that were told when they were chosen."""
+    told: int | None = None
+    """The token that was told, and that the generator has not."""
+    is_silent: bool = True
+
+
 class Batch:
     """Its members are known by the keys that they are added with."""
 
@@ -57,13 +70,14 @@ class Batch:
         ends: Sequence[int],
         max_sequences: int,
         prefill_tokens: int,
-        reads_apart: bool,
+        on_cpu: bool,
     ) -> None:
-        """``reads_apart`` if prompts are read one by one, not as rows of one pass."""
+        """``on_cpu`` prompts are read one by one, not as rows of one pass, and what is asked for is
+        computed before we can do anything else."""
         self._model = model
         self._ends = frozenset(ends)
         self._prefill_tokens = prefill_tokens
-        self._reads_apart = reads_apart
+        self._on_cpu = on_cpu
         self._make = partial(
             BatchGenerator,
             model,
@@ -83,13 +97,10 @@ class Batch:
         """By what the generator calls its members."""
         self._reading: dict[int, Member] = {}
         """Those whose prompt the generator reads, as they were given to it, by key."""
-        self._saying: set[int] = set()
-        self._silent: set[int] = set()
-        """Those of them that have not said anything yet."""
+        self._speakers: dict[int, _Speaker] = {}
+        """Those whose prompt is read, by key."""
         self._chosen: list[_Chosen] = []
-        """In the current step, rows in the generator's order: those who begin are its last."""
-        self._told: dict[int, int] = {}
-        """First tokens that were told before the generator does so, by key."""
+        """In the current step; its rows stand in the generator's order."""
 
     @property
     def can_read_more(self) -> bool:
@@ -108,11 +119,13 @@ class Batch:
         others are read as well.
         """
         waiting = len(self._reader)
-        shares = min(_MOST_SHARES, max(1, waiting)) if self._saying else max(_MOST_SHARES, waiting)
+        shares = (
+            min(_MOST_SHARES, max(1, waiting)) if self._speakers else max(_MOST_SHARES, waiting)
+        )
         return self._prefill_tokens * shares
 
     def add(self, key: int, member: Member) -> None:
-        if self._reads_apart and member.known + 1 < len(member.prompt):
+        if self._on_cpu and member.known + 1 < len(member.prompt):
             self._reader.add(key, member)
         else:
             self._insert(key, member)
@@ -156,7 +169,7 @@ class Batch:
         budget = self._budget
         progress: list[Progress] = []
         # Who is about to say the first word does not wait for others to be read.
-        if not self._silent:
+        if not any(speaker.is_silent for speaker in self._speakers.values()):
             progress, whole = self._reader.read(budget)
             for key, member in whole.items():
                 self._insert(key, member)
@@ -168,52 +181,53 @@ class Batch:
             key = self._keys[each.uid]
             known = self._reading[key].known
             progress.append(Progress(key, each.progress[0] + known, each.progress[1] + known))
-        keys = [self._keys[each.uid] for each in read if each.end_of_prompt]
-        began = {key: self._reading.pop(key) for key in keys}
-        self._saying.update(began)
-        self._silent.update(began)
+        began = [self._keys[each.uid] for each in read if each.end_of_prompt]
+        for key in began:
+            self._speakers[key] = _Speaker(may_say=self._reading.pop(key).max_tokens)
         tokens = [token for each in said if (token := self._token(each)) is not None]
-        tokens += self._first_tokens(began)
+        running = [None if each.finish_reason else self._keys[each.uid] for each in said]
+        tokens += self._told_at_once([*running, *began] if self._on_cpu else began)
         left = {
             self._keys.pop(each.uid): Left(each.all_tokens, each.prompt_cache)
             for each in said
             if each.finish_reason is not None
         }
-        self._silent.difference_update(token.key for token in tokens)
+        for token in tokens:
+            self._speakers[token.key].is_silent = False
         self._forget(left)
         return progress, tokens, left
 
     def _token(self, said: Any) -> Token | None:
-        """None if it was told before."""
+        """None if it was told when it was chosen."""
         key = self._keys[said.uid]
-        told = self._told.pop(key, None)
+        speaker = self._speakers[key]
+        told, speaker.told = speaker.told, None
         if told is None:
             is_last = said.finish_reason is not None
             return Token(key, said.token, said.logprobs, said.finish_reason == "stop", is_last)
         if told != said.token:
-            raise RuntimeError("mlx-lm samples in another order than those who ask are told in")
+            raise RuntimeError("mlx-lm samples in another order than it tells")
         return None
 
-    def _first_tokens(self, began: dict[int, Member]) -> list[Token]:
-        """Of those whose answer goes on after it: how one ends, the generator tells."""
-        if not began:
+    def _told_at_once(self, keys: Sequence[int | None]) -> list[Token]:
+        """What was chosen for them, who are the last rows of this step."""
+        if not keys:
             return []
-        rows = slice(-len(began), None)
+        rows = slice(-len(keys), None)
         ids: Any = mx.concatenate([each.tokens for each in self._chosen])[rows].tolist()
         logprobs = mx.concatenate([each.logprobs for each in self._chosen])[rows]
-        tokens = [
-            Token(key, id, logprob, is_end=False, is_last=False)
-            for (key, member), id, logprob in zip(began.items(), ids, logprobs, strict=True)
-            if member.max_tokens > 1 and id not in self._ends
-        ]
-        self._told.update((token.key, token.id) for token in tokens)
+        tokens: list[Token] = []
+        for key, id, logprob in zip(keys, ids, logprobs, strict=True):
+            if key is not None:
+                speaker = self._speakers[key]
+                speaker.told, speaker.may_say = id, speaker.may_say - 1
+                is_end = id in self._ends
+                tokens.append(Token(key, id, logprob, is_end, is_end or speaker.may_say == 0))
         return tokens
 
     def _forget(self, keys: Collection[int]) -> None:
-        self._saying.difference_update(keys)
-        self._silent.difference_update(keys)
         for key in keys:
-            self._told.pop(key, None)
+            self._speakers.pop(key, None)
 
     def clear(self) -> None:
         """Forget all, whatever state it is in."""

@@ -420,7 +420,7 @@ def test_company_is_worth_waiting_for_while_there_is_something_to_read(
     backend: GeneratorBackend, chat_path: Callable[[str], Path]
 ) -> None:
     rows = load(chat_path("qwen3"))
-    rows._schedule._batch._reads_apart = False
+    rows._schedule._batch._on_cpu = False
     for talk, is_patient in ((Talk(backend), True), (Talk(rows), False)):
         assert talk.backend.patience_s() == 0
         talk.start(1, TokenIds([9] * 600))
@@ -433,7 +433,7 @@ def test_prompts_may_be_read_as_rows_of_one_pass(
     backend: GeneratorBackend, chat_path: Callable[[str], Path]
 ) -> None:
     rows = load(chat_path("qwen3"))
-    rows._schedule._batch._reads_apart = False
+    rows._schedule._batch._on_cpu = False
     asked = {at: (says(question), GREEDY) for at, question in enumerate(QUESTIONS)}
     apart, together = answers(backend, asked), answers(rows, asked)
     assert [each.text for each in together.values()] == [each.text for each in apart.values()]
