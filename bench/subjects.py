@@ -115,15 +115,19 @@ def peers(given: Sequence[str], models: Models) -> tuple[list[Subject], list[str
             absent.append(f"{name}: {'not given' if program is None else f'no {program}'}")
             continue
         command = (str(program), *recipe.arguments)
-        found.append(Subject(name, recipe.names, command, recipe.health, _environment()))
+        found.append(Subject(name, recipe.names, command, recipe.health, _with_blas()))
     if places:
         raise SystemExit(f"bench: unknown peers: {', '.join(places)}")
     return found, absent
 
 
 def _environment() -> dict[str, str]:
-    """Everybody gets the BLAS that our own workers start with."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("MLX_SERVE")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+def _with_blas() -> dict[str, str]:
+    """Peers do not look for an optimised BLAS themselves: they get that of our embedding models."""
     from mlx_serve_gateway.worker_env import worker_environment
 
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("MLX_SERVE")}
-    return kept | worker_environment() | {"PYTHONPATH": str(ROOT)}
+    return _environment() | worker_environment()
