@@ -17,6 +17,7 @@ import psutil
 
 import mlx_serve_gateway
 from mlx_serve_common.config import Config, ModelsConfig
+from mlx_serve_gateway.blas import candidates, openblas_core
 from mlx_serve_worker.backends.fake import vector
 from tests.store import ModelStore
 from tests.waiting import until
@@ -247,9 +248,14 @@ def _is_shell(process: psutil.Process) -> bool:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, without settings of ours; workers are started from this source."""
+    """This process's, without settings of ours but those for a BLAS, which would be measured again
+    by each; workers are started from this source."""
     settings = ("MLX_SERVE", "OTEL_")
-    ours = {name: text for name, text in os.environ.items() if not name.startswith(settings)}
+    ours = {
+        name: text
+        for name, text in os.environ.items()
+        if name in (candidates.OWN, openblas_core.OWN) or not name.startswith(settings)
+    }
     return ours | {"MLX_SERVE_TEST_BACKENDS": "1", "PYTHONPATH": str(SOURCE)} | more
 
 

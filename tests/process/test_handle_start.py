@@ -12,7 +12,7 @@ from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.models import ModelKind
 from mlx_serve_gateway.worker import Failure, StopReason
 from tests.process.odd_worker import odd_worker
-from tests.process.workers import WorkerRig
+from tests.process.workers import CHAT_ONLY, WorkerRig
 from tests.store import ModelStore
 
 pytestmark = pytest.mark.process
@@ -31,6 +31,16 @@ async def test_a_worker_starts_computes_and_leaves(rig: WorkerRig, store: ModelS
     report = await worker.ended()
     assert (report.reason, report.error, report.exit_code) == (StopReason.REQUESTED, None, 0)
     assert worker.state.name == "STOPPED"
+
+
+@pytest.mark.parametrize("kind", ModelKind)
+async def test_chat_models_have_an_environment_of_their_own(
+    kind: ModelKind, rig: WorkerRig, store: ModelStore
+) -> None:
+    worker = rig.start(store.add("m", kind))
+    await worker.ready()
+    assert (CHAT_ONLY in worker.process.environ()) is (kind is ModelKind.CHAT)
+    await worker.abort()
 
 
 async def test_a_model_that_cannot_be_loaded_says_why(rig: WorkerRig, store: ModelStore) -> None:

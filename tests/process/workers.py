@@ -24,6 +24,9 @@ from mlx_serve_worker.backends.fake import render, vector
 from tests.process.gateways import environment
 from tests.waiting import async_until, until
 
+CHAT_ONLY = "LC_FOR_CHAT"
+"""Set in the environment of workers for chat models."""
+
 
 class Recorder:
     """Sees what a worker does."""
@@ -166,7 +169,7 @@ class WorkerRig:
             env["PYTHONPATH"] = f"{source}{os.pathsep}{env['PYTHONPATH']}"
         surroundings = Surroundings(
             env=env,
-            chat_env=env,
+            chat_env=env | {CHAT_ONLY: "1"},
             sentinel=self.sentinel,
             now=monotonic,
             board=self.turns.descriptor,
