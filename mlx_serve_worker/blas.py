@@ -55,10 +55,8 @@ def _openblas(process: Any) -> Blas:
 
 
 def _blis(process: Any) -> Blas:
-    get_threads, set_threads = (
-        process.bli_thread_get_num_threads,
-        process.bli_thread_set_num_threads,
-    )
+    get_threads = process.bli_thread_get_num_threads
+    set_threads = process.bli_thread_set_num_threads
     get_threads.restype, set_threads.argtypes = ctypes.c_int64, [ctypes.c_int64]
     packings = process.bli_pack_set_pack_a, process.bli_pack_set_pack_b
     threads = max(1, get_threads())

@@ -59,7 +59,7 @@ def candidates(environ: Mapping[str, str]) -> tuple[Candidate, ...]:
     )
 
 
-def _asked_for(found: dict[Kind, Path], asked: str | None) -> dict[Kind, Path]:
+def _asked_for(found: Mapping[Kind, Path], asked: str | None) -> Mapping[Kind, Path]:
     if not asked:
         return found
     for kind in found:

@@ -2,7 +2,7 @@
 
 They differ by what is asked of them. OpenBLAS packs a matrix anew for each product, which is most
 of the time where a chat model multiplies it with the few rows of its next words; BLIS takes it as
-it lies, and is slower where the rows are many.
+it lies.
 
 Invariants: nothing is measured where there is no question; the first in order is taken unless
 another is clearly faster, so that noise does not choose.

@@ -1,5 +1,6 @@
 """The optimised libraries on this machine."""
 
+import functools
 import sys
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -14,7 +15,7 @@ class Kind(StrEnum):
     MKL = "MKL"
 
 
-PLACES: Mapping[Kind, tuple[str, ...]] = {
+_PLACES: Mapping[Kind, tuple[str, ...]] = {
     Kind.OPENBLAS: (
         "/usr/lib/*/openblas-pthread/libopenblas.so.0",
         "/usr/lib/*/libopenblas.so.0",
@@ -38,7 +39,12 @@ PLACES: Mapping[Kind, tuple[str, ...]] = {
 }
 
 
-def installed(places: Mapping[Kind, Iterable[str]] = PLACES) -> dict[Kind, Path]:
+@functools.cache
+def installed() -> Mapping[Kind, Path]:
+    return search(_PLACES)
+
+
+def search(places: Mapping[Kind, Iterable[str]]) -> dict[Kind, Path]:
     """One of each kind at most, in their order."""
     found = {kind: _first(places.get(kind, ())) for kind in Kind}
     return {kind: path for kind, path in found.items() if path is not None}

@@ -1,10 +1,11 @@
 """How fast each candidate multiplies here, found out by a process beside this one.
 
-Invariants: it takes a few seconds at most; who computes wrongly or ends its process has no speed.
+Invariants: it takes some seconds at most; who computes wrongly or ends its process has no speed.
 """
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,6 @@ from mlx_serve_gateway.blas.candidates import Candidate
 
 _PROBE = Path(__file__).with_name("probe.py")
 _PROBE_S = 10.0
-_PATHS = ("LD_LIBRARY_PATH",)
 
 
 class Speed(NamedTuple):
@@ -35,10 +35,12 @@ class Measurement:
         self._candidates = candidates
         self._process = subprocess.Popen(
             command,
-            env={name: os.environ[name] for name in _PATHS if name in os.environ},
+            env={"LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            # Of its own: it has started others when it has to be ended.
+            process_group=0,
         )
 
     @functools.cached_property
@@ -47,7 +49,7 @@ class Measurement:
         try:
             said, _ = self._process.communicate(timeout=_PROBE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             said, _ = self._process.communicate()
         found = [Speed(*map(float, line.split())) for line in said.splitlines()]
         return dict(zip(self._candidates, found, strict=False))

@@ -5,8 +5,9 @@ processor's flags; what stands in the environment was set for all programs there
 against a fault of an older library.
 """
 
+import functools
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 OWN = "MLX_SERVE_OPENBLAS_CORETYPE"
@@ -25,7 +26,7 @@ def cores(environ: Mapping[str, str]) -> list[str | None]:
     return [theirs, suited]
 
 
-def suited_core(flags: set[str]) -> str | None:
+def suited_core(flags: Set[str]) -> str | None:
     if platform.machine() not in {"x86_64", "AMD64"}:
         return None
     if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
@@ -33,9 +34,12 @@ def suited_core(flags: set[str]) -> str | None:
     return "Haswell" if {"avx2", "fma"} <= flags else None
 
 
-def _cpu_flags() -> set[str]:
+@functools.cache
+def _cpu_flags() -> Set[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+        return frozenset()
+    return next(
+        (frozenset(line.split()) for line in lines if line.startswith("flags")), frozenset()
+    )

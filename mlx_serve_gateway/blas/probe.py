@@ -60,6 +60,8 @@ def _speeds(blas: Any) -> tuple[float, float]:
         with suppress(AttributeError):
             getattr(blas, name)(1)
     many = _gflops(blas, _MANY, 1)
+    # Several threads do not get far while a server that starts beside them needs a core.
+    few = max(few, _gflops(blas, _FEW, _WEIGHTS))
     return (few, many) if few and many else (0.0, 0.0)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -62,9 +63,12 @@ def test_a_probe_that_does_not_end_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "fake.py"
-    fake.write_text("print('7 85', flush=True)\nimport time\ntime.sleep(60)\n")
+    # What it has started holds its output open.
+    fake.write_text("import os, time\nprint('7 85', flush=True)\nos.fork()\ntime.sleep(60)\n")
     monkeypatch.setattr(measurement, "_PROBE", fake)
     monkeypatch.setattr(measurement, "_PROBE_S", 1.0)
     first, second = candidate(tmp_path / "a"), candidate(tmp_path / "b")
 
+    began = monotonic()
     assert dict(Measurement((first, second)).speeds) == {first: Speed(7, 85)}
+    assert monotonic() - began < 30
