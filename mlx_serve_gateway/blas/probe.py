@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -31,26 +32,23 @@ _IN_LANES = (
 """What is set to 1 for whole passes, as the worker's ``blas.py`` does."""
 
 
-def main(asked: str) -> int:
-    for library, settings in json.loads(asked):
-        if (process := os.fork()) == 0:
-            _report(library, settings)
-        if os.waitpid(process, 0)[1] != 0:
-            sys.stdout.write("0 0\n")
-            sys.stdout.flush()
+def main(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["one", library]:
+            few, many = _speeds(ctypes.CDLL(library))
+            sys.stdout.write(f"{few} {many}\n")
+        case _:
+            for library, settings in json.loads(arguments[0]):
+                if not _is_measured(library, settings):
+                    sys.stdout.write("0 0\n")
+                    sys.stdout.flush()
     return 0
 
 
-def _report(library: str, settings: dict[str, str]) -> None:
-    code = 1
-    try:
-        os.environ.update(settings)
-        few, many = _speeds(ctypes.CDLL(library))
-        sys.stdout.write(f"{few} {many}\n")
-        sys.stdout.flush()
-        code = 0
-    finally:
-        os._exit(code)
+def _is_measured(library: str, settings: dict[str, str]) -> bool:
+    command = [sys.executable, "-I", "-S", __file__, "one", library]
+    process = os.posix_spawn(command[0], command, {**os.environ, **settings})
+    return os.waitpid(process, 0)[1] == 0
 
 
 def _speeds(blas: Any) -> tuple[float, float]:
@@ -137,4 +135,4 @@ def _place(matrix: "array[float]") -> ctypes.c_void_p:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

@@ -43,7 +43,8 @@ def multiply(*given):
         os.abort()
 
 ctypes.CDLL = lambda path: types.SimpleNamespace(cblas_sgemm=multiply)
-probe.main(sys.argv[1])
+probe.__file__ = __file__
+sys.exit(probe.main(sys.argv[1:]))
 """
 
 
