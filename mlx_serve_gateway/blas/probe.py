@@ -9,21 +9,19 @@ speed at all, for kernels that a processor only seems to have compute something 
 """
 
 import ctypes
-import json
 import os
 import sys
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
 
 _COLUMNS, _INNER = 1536, 512
-_FEW, _MANY = 4, 256
+_FEW, _MANY = 2, 256
 _WEIGHTS = 10
 """So many matrices in turn for few rows: they come from memory, as a model's do for each word."""
 _EXACT_COLUMNS = 61
-_TIME_S = 0.02
+_TIME_S = 0.01
 _ROW_MAJOR, _NOT_TRANSPOSED, _TRANSPOSED = 101, 111, 112
 _IN_LANES = (
     "openblas_set_num_threads", "MKL_Set_Num_Threads", "bli_thread_set_num_threads",
@@ -38,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
             few, many = _speeds(ctypes.CDLL(library))
             sys.stdout.write(f"{few} {many}\n")
         case _:
+            import json  # which takes as long as the rest of a start
+
             for library, settings in json.loads(arguments[0]):
                 if not _is_measured(library, settings):
                     sys.stdout.write("0 0\n")
@@ -51,29 +51,30 @@ def _is_measured(library: str, settings: dict[str, str]) -> bool:
     return os.waitpid(process, 0)[1] == 0
 
 
-def _speeds(blas: Any) -> tuple[float, float]:
-    few = _gflops(blas, _FEW, _WEIGHTS)
+def _speeds(blas: ctypes.CDLL) -> tuple[float, float]:
+    weights = [_ones(_COLUMNS * _INNER) for _ in range(_WEIGHTS)]
+    few = _gflops(blas, _FEW, weights)
     # Whole passes are computed by as many threads as there are cores, each by itself.
     for name in _IN_LANES:
         with suppress(AttributeError):
             getattr(blas, name)(1)
-    many = _gflops(blas, _MANY, 1)
     # Several threads do not get far while a server that starts beside them needs a core.
-    few = max(few, _gflops(blas, _FEW, _WEIGHTS))
+    few = max(few, _gflops(blas, _FEW, weights))
+    many = _gflops(blas, _MANY, weights[:1])
     return (few, many) if few and many else (0.0, 0.0)
 
 
-def _gflops(blas: Any, rows: int, count: int) -> float:
+def _gflops(blas: ctypes.CDLL, rows: int, weights: "list[array[float]]") -> float:
     """0 if what it computes is not exact."""
     left, product = _ones(rows * _INNER), _ones(rows * _COLUMNS)
-    weights = [_ones(_COLUMNS * _INNER) for _ in range(count)]
     until = perf_counter() + _TIME_S
     best = _seconds(blas, rows, left, weights, product)
     while perf_counter() < until:
         best = min(best, _seconds(blas, rows, left, weights, product))
-    if product != array("f", [_INNER]) * (rows * _COLUMNS) or not _is_exact(blas, rows):
+    sums = array("f", [_INNER]) * (rows * _COLUMNS)
+    if product.tobytes() != sums.tobytes() or not _is_exact(blas, rows):
         return 0.0
-    return 2 * rows * _COLUMNS * _INNER * count / best / 1e9
+    return 2 * rows * _COLUMNS * _INNER * len(weights) / best / 1e9
 
 
 def _ones(count: int) -> "array[float]":
@@ -81,7 +82,7 @@ def _ones(count: int) -> "array[float]":
 
 
 def _seconds(
-    blas: Any,
+    blas: ctypes.CDLL,
     rows: int,
     left: "array[float]",
     weights: "list[array[float]]",
@@ -93,7 +94,7 @@ def _seconds(
     return perf_counter() - started
 
 
-def _is_exact(blas: Any, rows: int) -> bool:
+def _is_exact(blas: ctypes.CDLL, rows: int) -> bool:
     # Whole numbers, and so small that float32 holds their sums: the right answer is exact.
     left = array("f", [at * 7 % 13 - 6 for at in range(13 * _INNER)]) * (rows // 13 + 1)
     right = array("f", [at * 5 % 11 - 5 for at in range(_EXACT_COLUMNS * _INNER)])
@@ -116,7 +117,7 @@ def _product(left: "array[float]", right: "array[float]", row: int, column: int)
 
 
 def _multiply(
-    blas: Any,
+    blas: ctypes.CDLL,
     rows: int,
     columns: int,
     left: "array[float]",

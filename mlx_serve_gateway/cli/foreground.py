@@ -54,6 +54,8 @@ def serve(
     os.umask(0o077)
     logs.configure(config.logging.level, config.logging.format)
     allow_open_files(tell)
+    # It takes as long as importing the server, which the next line does.
+    worker_env.prepare(os.environ)
     claimed = _claim(config, home, tell)
     if isinstance(claimed, PidRecord):
         url = local_url(claimed.host, claimed.port)
@@ -75,7 +77,6 @@ def _serve(
     listeners: list[socket.socket],
     log_of: LogOf | None,
 ) -> int:
-    worker_env.prepare(os.environ)
     from mlx_serve_gateway import server
 
     # Asked now: the server takes the sockets over.
