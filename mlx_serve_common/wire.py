@@ -181,6 +181,8 @@ class Ready(_Message, frozen=True, tag="ready"):
     memory_bytes: int
     matmul_gflops: float | None = None
     """How fast the worker multiplies matrices, where it computes on a CPU."""
+    matmul_library: str | None = None
+    """With which library."""
 
 
 class Loading(_Message, frozen=True, tag="loading"):

@@ -35,6 +35,8 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     matmul_gflops: float | None = None
     """How fast its worker multiplies matrices, where that is a CPU."""
+    matmul_library: str | None = None
+    """With which library."""
     budget: BatchBudget | None = None
     load: LoadState | None = None
 
@@ -64,4 +66,5 @@ def lane_status(lane: Lane, now: float) -> LaneStatus:
         budget=lane.budget,
         load=None if lane.load is None else lane.load.state(now),
         matmul_gflops=lane.loaded.matmul_gflops if lane.loaded is not None else None,
+        matmul_library=lane.loaded.matmul_library if lane.loaded is not None else None,
     )

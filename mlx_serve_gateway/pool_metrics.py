@@ -78,15 +78,24 @@ def _lanes(lanes: list[LaneStatus]) -> Iterator[str]:
     yield each(
         "last_success_age_seconds", "Since its last result", lambda lane: lane.last_success_s
     )
-    yield each(
-        "matmul_gflops",
-        "Speed of a worker's products of matrices on a CPU",
-        lambda lane: lane.matmul_gflops,
-    )
+    yield _products(lanes)
     yield each(
         "batch_tokens",
         "Most tokens of one of its passes, padding by what it costs",
         lambda lane: None if lane.budget is None else lane.budget.tokens,
+    )
+
+
+def _products(lanes: list[LaneStatus]) -> str:
+    help = "Speed of a worker's products of matrices on a CPU, and what computes them"
+    return reading(
+        "mlx_serve_matmul_gflops",
+        help,
+        [
+            ({"model": lane.model, "library": lane.matmul_library or ""}, lane.matmul_gflops)
+            for lane in lanes
+            if lane.matmul_gflops is not None
+        ],
     )
 
 

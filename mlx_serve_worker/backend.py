@@ -80,6 +80,10 @@ class LoadedModel(Vocabulary, Protocol):
         """How fast it multiplies matrices, measured where that is not beyond question."""
 
     @property
+    def matmul_library(self) -> str | None:
+        """What it does that with, where there is a choice."""
+
+    @property
     def computing_workers(self) -> int | None:
         """How many should compute bulk loads at the same time on this device; None for any."""
 

@@ -15,6 +15,7 @@ _VERSION_BYTES = 200
 
 
 class Blas(NamedTuple):
+    name: str
     set_up: Callable[[bool], object]
     """For lanes, each of which multiplies many rows with one thread; or, told ``False``, for
     products by themselves, whose rows are mostly few."""
@@ -51,7 +52,7 @@ def _openblas(process: Any) -> Blas:
     def set_up(is_in_lanes: bool) -> None:
         process.openblas_set_num_threads(1 if is_in_lanes else threads)
 
-    return Blas(set_up, threads, threads, _text(process.openblas_get_config))
+    return Blas("OpenBLAS", set_up, threads, threads, _text(process.openblas_get_config))
 
 
 def _blis(process: Any) -> Blas:
@@ -73,7 +74,7 @@ def _blis(process: Any) -> Blas:
     version = _text(process.bli_info_get_version_str)
     # One thread for each product is how we start it, and says nothing of the machine.
     lanes = max(threads, _cores())
-    return Blas(set_up, threads, lanes, f"BLIS {version} for {kernels}")
+    return Blas("BLIS", set_up, threads, lanes, f"BLIS {version} for {kernels}")
 
 
 def _mkl(process: Any) -> Blas:
@@ -84,7 +85,8 @@ def _mkl(process: Any) -> Blas:
     def set_up(is_in_lanes: bool) -> None:
         process.MKL_Set_Num_Threads(1 if is_in_lanes else threads)
 
-    return Blas(set_up, threads, threads, version.value.decode(errors="replace").strip())
+    told = version.value.decode(errors="replace").strip()
+    return Blas("MKL", set_up, threads, threads, told)
 
 
 def _text(ask: Any) -> str:

@@ -126,6 +126,13 @@ class OnDevice:
         return current_gflops()
 
     @property
+    def matmul_library(self) -> str | None:
+        library = blas()
+        if current() is not _CPU:
+            return None
+        return "MLX" if library is None else library.name
+
+    @property
     def batch_tokens(self) -> int:
         return current().batch_tokens
 

@@ -128,6 +128,7 @@ class Loop:
                 load_s=time.perf_counter() - started,
                 memory_bytes=backend.memory_bytes(),
                 matmul_gflops=backend.matmul_gflops,
+                matmul_library=backend.matmul_library,
             )
         )
         self._work(backend, self._lease(backend)).run(self._inbox)

@@ -51,7 +51,7 @@ class StandInPool:
                 model="m", installed=MODEL, kind=KIND, state="ready", pid=os.getpid(), pinned=False,
                 promised=False, wanted=False, in_flight=1, queued=1, queue_age_s=1.0, leases=0,
                 restarts=0, idle_s=0.0, expires_in_s=1.0, device="cpu", memory_bytes=1,
-                last_success_s=1.0, error=None, matmul_gflops=100.0,
+                last_success_s=1.0, error=None, matmul_gflops=100.0, matmul_library="BLIS",
                 budget=BatchBudget(512, "default"),
             )
         ]  # fmt: skip

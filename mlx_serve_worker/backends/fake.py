@@ -54,6 +54,7 @@ class FakeBackend:
 
     device = "fake"
     matmul_gflops = None
+    matmul_library = None
     computing_workers = None
     batch_tokens = 4096
     padding_cost = 1.0

@@ -111,6 +111,7 @@ class FakeGenerator:
 
     device = "fake"
     matmul_gflops = None
+    matmul_library = None
     computing_workers = None
 
     def memory_bytes(self) -> int:

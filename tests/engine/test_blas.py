@@ -53,6 +53,7 @@ with found.in_lanes():
 print(json.dumps({
     "configuration": found.configuration, "burnt_ms": min(burnt), "lanes": lanes.count(),
     "threads": [before, in_lanes, threads()], "identity": device.identity(),
+    "name": device.OnDevice().matmul_library,
 }))
 """
 
@@ -63,6 +64,7 @@ def worker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> d
     for name, value in worker_environment().items():
         monkeypatch.setenv(name, value)
     told: dict[str, Any] = json.loads(run_python(_COMPUTE, _THREADS[request.param]))
+    assert told["name"] == request.param
     return told
 
 

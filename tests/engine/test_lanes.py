@@ -42,7 +42,7 @@ def test_little_work_is_not_parted() -> None:
 def in_lanes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """How a library for two lanes was set up, one time after the other."""
     told: list[bool] = []
-    fake = Blas(set_up=told.append, threads=2, lanes=2, configuration="fake")
+    fake = Blas("fake", set_up=told.append, threads=2, lanes=2, configuration="fake")
     monkeypatch.setattr(lanes, "blas", lambda: fake)
     return told
 
@@ -89,7 +89,7 @@ def test_a_library_that_uses_one_core_is_given_smaller_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[bool] = []
-    fake = Blas(set_up=told.append, threads=1, lanes=2, configuration="fake")
+    fake = Blas("fake", set_up=told.append, threads=1, lanes=2, configuration="fake")
     monkeypatch.setattr(lanes, "blas", lambda: fake)
 
     inputs = [prepared(24, 0), prepared(24, 0)]

@@ -31,6 +31,7 @@ class ScriptedBackend:
 
     device = "scripted"
     matmul_gflops = None
+    matmul_library = None
     computing_workers = None
     batch_tokens = 64
     padding_cost = 1.0

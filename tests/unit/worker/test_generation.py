@@ -34,6 +34,7 @@ class ScriptedGenerator:
 
     device = "scripted"
     matmul_gflops = None
+    matmul_library = None
     computing_workers = None
 
     def __init__(self) -> None:
