@@ -63,8 +63,13 @@ class PoolMetrics:
 
 
 def _lanes(lanes: list[LaneStatus]) -> Iterator[str]:
-    def each(name: str, help: str, value: Callable[[LaneStatus], float | None]) -> str:
-        found = [({"model": lane.model}, value(lane)) for lane in lanes]
+    def each(
+        name: str,
+        help: str,
+        value: Callable[[LaneStatus], float | None],
+        more: Callable[[LaneStatus], dict[str, str]] = lambda lane: {},
+    ) -> str:
+        found = [({"model": lane.model} | more(lane), value(lane)) for lane in lanes]
         known = [(labels, number) for labels, number in found if number is not None]
         return reading(f"mlx_serve_{name}", help, known)
 
@@ -78,24 +83,16 @@ def _lanes(lanes: list[LaneStatus]) -> Iterator[str]:
     yield each(
         "last_success_age_seconds", "Since its last result", lambda lane: lane.last_success_s
     )
-    yield _products(lanes)
+    yield each(
+        "matmul_gflops",
+        "Speed of a worker's products of matrices on a CPU, and what computes them",
+        lambda lane: lane.matmul_gflops,
+        lambda lane: {"library": lane.matmul_library or ""},
+    )
     yield each(
         "batch_tokens",
         "Most tokens of one of its passes, padding by what it costs",
         lambda lane: None if lane.budget is None else lane.budget.tokens,
-    )
-
-
-def _products(lanes: list[LaneStatus]) -> str:
-    help = "Speed of a worker's products of matrices on a CPU, and what computes them"
-    return reading(
-        "mlx_serve_matmul_gflops",
-        help,
-        [
-            ({"model": lane.model, "library": lane.matmul_library or ""}, lane.matmul_gflops)
-            for lane in lanes
-            if lane.matmul_gflops is not None
-        ],
     )
 
 

@@ -57,7 +57,6 @@ class _Speaker:
     """So many tokens, besides those that were told when they were chosen."""
     told: int | None = None
     """The token that was told, and that the generator has not."""
-    is_silent: bool = True
 
 
 class Batch:
@@ -167,12 +166,9 @@ class Batch:
     def step(self) -> tuple[list[Progress], list[Token], dict[int, Left]]:
         """Which prompts were read how far, the next tokens, and what those that end leave."""
         budget = self._budget
-        progress: list[Progress] = []
-        # Who is about to say the first word does not wait for others to be read.
-        if not any(speaker.is_silent for speaker in self._speakers.values()):
-            progress, whole = self._reader.read(budget)
-            for key, member in whole.items():
-                self._insert(key, member)
+        progress, whole = self._reader.read(budget)
+        for key, member in whole.items():
+            self._insert(key, member)
         if self._reading:
             self._generator.prefill_step_size = max(1, budget // len(self._reading))
         self._chosen.clear()
@@ -192,8 +188,6 @@ class Batch:
             for each in said
             if each.finish_reason is not None
         }
-        for token in tokens:
-            self._speakers[token.key].is_silent = False
         self._forget(left)
         return progress, tokens, left
 
