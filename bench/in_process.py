@@ -6,7 +6,7 @@ with seconds: the limit that serving is compared with, on the same machine in th
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -16,9 +16,9 @@ import msgspec
 
 from bench.models import ROOT, Models
 from mlx_serve_common.errors import ServeError
-from mlx_serve_common.wire import Batch, Embed, Rejected, Rerank, Result
+from mlx_serve_common.wire import Batch, Embed, Part, Rejected, Rerank, Result
 from mlx_serve_gateway.worker_env import worker_environment
-from mlx_serve_worker.backend import Prepared
+from mlx_serve_worker.backend import Backend, Prepared
 
 
 class EmbedTask(msgspec.Struct, tag="embed"):
@@ -89,17 +89,10 @@ class _Engines:
     def __init__(self, embedder: str, reranker: str, chat: str) -> None:
         from mlx_serve_worker.backends.encoder import EncoderBackend
         from mlx_serve_worker.backends.reranker import RerankerBackend
-        from mlx_serve_worker.compute import Compute
-
-        def compute(backend: EncoderBackend | RerankerBackend) -> Compute:
-            backend.load()
-            return Compute(
-                backend, max_items=32, max_tokens=None, emit=_check, is_cancelled=lambda id: False
-            )
 
         self._encoder = EncoderBackend(Path(embedder))
-        self._embedder = compute(self._encoder)
-        self._reranker = compute(RerankerBackend(Path(reranker)))
+        self._embed = _loaded(self._encoder)
+        self._rerank = _loaded(RerankerBackend(Path(reranker)))
         self._chat_folder = Path(chat)
         self._chat_model: Any = None
         self._chat_tokenizer: Any = None
@@ -116,10 +109,10 @@ class _Engines:
                     if in_one_pass:
                         self._pass(part)
                     else:
-                        self._embedder.answer(Batch([part]))
+                        self._embed(part)
             case RerankTask(query, documents):
                 ids = list(range(len(documents)))
-                self._reranker.answer(Batch([Rerank(ids, query, documents, None, "right")]))
+                self._rerank(Rerank(ids, query, documents, None, "right"))
             case ChatTask():
                 self._chat(task)
         return perf_counter() - started
@@ -154,6 +147,21 @@ class _Engines:
             _, said = generator.next()
             left -= sum(each.finish_reason is not None for each in said)
         generator.close()
+
+
+def _loaded(backend: Backend) -> Callable[[Part], None]:
+    """What a worker does with a part, one thing after the other."""
+    from mlx_serve_worker.compute import Compute
+    from mlx_serve_worker.preparation import Preparation
+
+    backend.load()
+    preparation = Preparation(backend, emit=_check, is_cancelled=_never)
+    compute = Compute(backend, max_items=32, max_tokens=None, emit=_check, is_cancelled=_never)
+    return lambda part: compute.answer(preparation.inputs(Batch([part])))
+
+
+def _never(_: int) -> bool:
+    return False
 
 
 def _check(result: Result) -> None:

@@ -1,8 +1,10 @@
-"""What the compute thread asks of a model, whatever runs it: of one that computes (``Backend``) and
-of one that answers in its own words (``Generator``).
+"""What a worker asks of a model, whatever runs it: of one that computes (``Backend``) and of one
+that answers in its own words (``Generator``).
 
-Invariants: every method is called on the one compute thread, ``load`` first; an input that cannot
-be computed is reported in its own place, never by failing its neighbours.
+Invariants: every method is called on the one compute thread, ``load`` first; only what a
+``Backend`` does with texts (``prepare``, ``tokenize``, ``detokenize``) is also asked by another
+thread, while it computes. An input that cannot be computed is reported in its own place, never by
+failing its neighbours.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,48 +1,23 @@
-"""The work of the compute thread: a batch in, results out, one micro-batch at a time.
+"""The work of the compute thread: inputs in, results out, one micro-batch at a time.
 
-Invariants: every item id of a batch is emitted exactly once; whoever is in a hurry waits for one
-micro-batch at most; an input that fails is computed again
-alone before it is rejected, so that only the guilty one is; nothing here knows threads or sockets.
+Invariants: every input is answered exactly once; whoever is in a hurry waits for one micro-batch at
+most; an input that fails is computed again alone before it is rejected, so that only the guilty one
+is; nothing here knows threads or sockets.
 """
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
 
 from mlx_serve_common.errors import ErrorCode
-from mlx_serve_common.wire import (
-    Batch,
-    Detokenize,
-    Embed,
-    Embedded,
-    EmbedTokens,
-    Generate,
-    Part,
-    Rejected,
-    Rerank,
-    Result,
-    Scored,
-    Tokenize,
-    TokenizeConversation,
-    select,
-)
-from mlx_serve_worker.backend import Backend, Output, Prepared, Score
+from mlx_serve_common.wire import Embedded, Rejected, Result, Scored
+from mlx_serve_worker.backend import Backend, Output, Score
 from mlx_serve_worker.calibration import IDLE_S, Calibration
 from mlx_serve_worker.failure_log import log_failure
-from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.lease import Lease
 from mlx_serve_worker.planner import plan
+from mlx_serve_worker.preparation import Inputs, Item, callers_left
 from mlx_serve_worker.spare_memory import SpareMemory
-from mlx_serve_worker.text_work import TextWork
-
-P = TypeVar("P", bound=Part)
-
-_NO_CHAT = (ErrorCode.MODEL_TYPE_MISMATCH, "this is not a chat model")
-
-
-class Item(NamedTuple):
-    id: int
-    prepared: Prepared
+from mlx_serve_worker.urgent_first import UrgentFirst
 
 
 class Compute:
@@ -64,85 +39,60 @@ class Compute:
         self._is_cancelled = is_cancelled
         self._lease = lease or Lease.alone()
         self._calibration = calibration
-        self._texts = TextWork(backend, emit)
         self._spare_memory = SpareMemory(backend.give_back_memory)
 
-    def run(self, inbox: Inbox) -> None:
+    def run(self, ready: UrgentFirst[Inputs]) -> None:
         """Until nothing is left to come."""
-        while (batch := self._next(inbox)) is not None:
-            for group in self._micro_batches(batch):
+        while (inputs := self._next(ready)) is not None:
+            for group in self._micro_batches(inputs):
                 # One each in turn, so that neither waits for all of the other.
-                if (urgent := inbox.take_urgent()) is not None:
+                if (urgent := ready.take_urgent()) is not None:
                     self._answer_at_once(urgent)
-                if batch.urgent:
+                if inputs.urgent:
                     self._lease.hurry()
                 else:
-                    self._take_turn(inbox)
+                    self._take_turn(ready)
                 self._run_group(group)
                 self._lease.give_back()
                 self._spare_memory.worked()
 
-    def _next(self, inbox: Inbox) -> Batch | None:
+    def _next(self, ready: UrgentFirst[Inputs]) -> Inputs | None:
         calibration = self._calibration
-        while calibration is not None and calibration.is_due and inbox.stays_idle(IDLE_S):
-            found = calibration.measure(self._lease, inbox.has_news)
+        while calibration is not None and calibration.is_due and ready.stays_idle(IDLE_S):
+            found = calibration.measure(self._lease, ready.has_news)
             self._max_tokens = found or self._max_tokens
-        self._spare_memory.rest(inbox)
-        return inbox.take()
+        self._spare_memory.rest(ready)
+        return ready.take()
 
-    def answer(self, batch: Batch) -> None:
-        for group in self._micro_batches(batch):
+    def answer(self, inputs: Inputs) -> None:
+        for group in self._micro_batches(inputs):
             self._run_group(group)
 
-    def _answer_at_once(self, batch: Batch) -> None:
+    def _answer_at_once(self, inputs: Inputs) -> None:
         self._lease.hurry()
-        self.answer(batch)
+        self.answer(inputs)
         self._lease.give_back()
 
-    def _take_turn(self, inbox: Inbox) -> None:
+    def _take_turn(self, ready: UrgentFirst[Inputs]) -> None:
         turn = self._lease.ask()
-        while not self._lease.take(turn, give_way=inbox.has_urgent):
-            if (urgent := inbox.take_urgent()) is not None:
+        while not self._lease.take(turn, give_way=ready.has_urgent):
+            if (urgent := ready.take_urgent()) is not None:
                 self._answer_at_once(urgent)
 
-    def _micro_batches(self, batch: Batch) -> list[list[Item]]:
-        """What is to be computed of a batch; the rest of it is answered."""
-        items: list[Item] = []
-        for part in batch.parts:
-            part = self._without_cancelled(part)
-            match part:
-                case Tokenize():
-                    self._texts.tokenize(part)
-                case Detokenize():
-                    self._texts.detokenize(part)
-                case Embed() | EmbedTokens() | Rerank():
-                    prepared = self._texts.each(part, self._backend.prepare)
-                    items += [Item(*pair) for pair in prepared]
-                case TokenizeConversation() | Generate():
-                    self._emit(Rejected(part.ids, *_NO_CHAT))
+    def _micro_batches(self, inputs: Inputs) -> list[list[Item]]:
         groups = plan(
-            [item.prepared.length for item in items],
+            [item.prepared.length for item in inputs.items],
             max_items=self._max_items,
             max_tokens=self._max_tokens,
             padding_cost=self._backend.padding_cost,
         )
-        return [[items[position] for position in group] for group in groups]
-
-    def _without_cancelled(self, part: P) -> P:
-        gone = {id for id in part.ids if self._is_cancelled(id)}
-        if not gone:
-            return part
-        self._reject_cancelled(gone)
-        return select(part, [at for at, id in enumerate(part.ids) if id not in gone])
-
-    def _reject_cancelled(self, ids: set[int]) -> None:
-        self._emit(Rejected(sorted(ids), ErrorCode.CANCELLED, "the caller has left"))
+        return [[inputs.items[position] for position in group] for group in groups]
 
     # --- forward passes --------------------------------------------------------------------------
 
     def _run_group(self, group: list[Item]) -> None:
-        if gone := {item.id for item in group if self._is_cancelled(item.id)}:
-            self._reject_cancelled(gone)
+        if gone := [item.id for item in group if self._is_cancelled(item.id)]:
+            self._emit(callers_left(gone))
             group = [item for item in group if item.id not in gone]
         if not group:
             return

@@ -24,10 +24,10 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_worker.backend import Generator, Step
 from mlx_serve_worker.failure_log import log_failure
-from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.lease import Lease
 from mlx_serve_worker.spare_memory import SpareMemory
 from mlx_serve_worker.text_work import TextWork
+from mlx_serve_worker.urgent_first import UrgentFirst
 
 _NO_VECTORS = (ErrorCode.MODEL_TYPE_MISMATCH, "this is a chat model; it gives no vectors or scores")
 
@@ -49,33 +49,33 @@ class Generation:
         self._spare_memory = SpareMemory(backend.give_back_memory)
         self._running: set[int] = set()
 
-    def run(self, inbox: Inbox) -> None:
+    def run(self, batches: UrgentFirst[Batch]) -> None:
         """Until nothing is left to come and every answer is given."""
         while True:
             was_idle = self._backend.is_idle
             if was_idle:
                 self._lease.give_back()
-                self._spare_memory.rest(inbox)
-            while (batch := inbox.take(wait=self._backend.is_idle)) is not None:
+                self._spare_memory.rest(batches)
+            while (batch := batches.take(wait=self._backend.is_idle)) is not None:
                 self._begin(batch)
             if self._backend.is_idle:
                 return
             if was_idle:
-                self._await_company(inbox)
+                self._await_company(batches)
             self._stop_cancelled()
             if not self._backend.is_idle:
                 self._step()
                 self._spare_memory.worked()
 
-    def _await_company(self, inbox: Inbox) -> None:
+    def _await_company(self, batches: UrgentFirst[Batch]) -> None:
         try:
             patience_s = self._backend.patience_s()
         except Exception:
             self._give_up()
             return
         until = monotonic() + patience_s
-        while (left := until - monotonic()) > 0 and not inbox.stays_idle(left):
-            if (batch := inbox.take(wait=False)) is None:
+        while (left := until - monotonic()) > 0 and not batches.stays_idle(left):
+            if (batch := batches.take(wait=False)) is None:
                 return
             self._begin(batch)
 

@@ -1,9 +1,10 @@
 """A worker's life: load, announce, compute what arrives, leave when drained.
 
-Two threads. The main thread owns the socket and never computes; the compute thread loads the model
-and is the only one that touches it (MLX arrays belong to the thread that made them).
+The main thread owns the socket and never computes. The compute thread loads the model and is the
+only one that touches it (MLX arrays belong to the thread that made them). Where inputs are computed
+in one go, the texts thread tokenizes the next ones meanwhile; a chat model reads its own prompts.
 
-Invariants: whatever ends the compute thread ends the process: with code 0 only after ``Drain``
+Invariants: whatever ends one of these threads ends the process: with code 0 only after ``Drain``
 and with nothing left to answer; otherwise with a message and a code of its own.
 """
 
@@ -39,8 +40,10 @@ from mlx_serve_worker.calibration import budget_for
 from mlx_serve_worker.compute import Compute
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.generation import Generation
-from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.held_items import HeldItems
 from mlx_serve_worker.lease import Lease
+from mlx_serve_worker.preparation import Inputs, Preparation
+from mlx_serve_worker.urgent_first import UrgentFirst
 
 EXIT_DRAINED = 0
 EXIT_UNLOADABLE = 65
@@ -56,10 +59,11 @@ class Loop:
         self._spec = spec
         self._token = token
         self._make_backend = make_backend
-        self._inbox = Inbox()
+        self._batches: UrgentFirst[Batch] = UrgentFirst()
+        self._held = HeldItems()
         self._outbox: deque[FromWorker] = deque()
         self._exit_code: int | None = None
-        # The compute thread may not touch the socket; it wakes the main thread through this pipe.
+        # Nobody else may touch the socket; the others wake the main thread through this pipe.
         self._wake_read, self._wake_write = os.pipe()
 
     def run(self) -> int:
@@ -68,7 +72,7 @@ class Loop:
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         socket.setsockopt(zmq.LINGER, _FLUSH_MS)
         socket.connect(f"ipc://{self._spec.socket}")
-        threading.Thread(target=self._compute_thread, name="compute", daemon=True).start()
+        self._start_thread("compute", self._load_and_compute)
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(self._wake_read, zmq.POLLIN)
@@ -86,32 +90,39 @@ class Loop:
     def _on_message(self, frame: bytes) -> None:
         match decode_to_worker(frame):
             case Batch() as batch:
-                self._inbox.put(batch)
+                self._held.add(id for part in batch.parts for id in part.ids)
+                self._batches.put(batch, urgent=batch.urgent)
             case Cancel(ids):
-                self._inbox.cancel(ids)
+                self._held.cancel(ids)
             case Drain():
-                self._inbox.close()
+                self._batches.close()
 
     def _flush(self, socket: zmq.Socket[bytes]) -> None:
         while self._outbox:
             socket.send_multipart([self._token, encode(self._outbox.popleft())])
 
-    # --- on the compute thread -------------------------------------------------------------------
+    # --- the other threads -----------------------------------------------------------------------
 
-    def _compute_thread(self) -> None:
-        exit_code = EXIT_FAULT
-        try:
-            exit_code = self._load_and_compute()
-        except ServeError as error:
-            exit_code = EXIT_UNLOADABLE
-            self._outbox.append(Fatal(error.code, error.message))
-        except BaseException:  # also pyo3's PanicException: a thread that died must be seen
-            log_failure("the compute thread died")
-            message = "the model's process failed; its log has the reason"
-            self._outbox.append(Fatal(ErrorCode.WORKER_CRASHED, message))
-        finally:
-            self._exit_code = exit_code
-            self._wake()
+    def _start_thread(self, name: str, work: Callable[[], int | None]) -> None:
+        """The process ends with what ``work`` gives, if that is a code, or when it fails."""
+
+        def watched() -> None:
+            exit_code: int | None = EXIT_FAULT
+            try:
+                exit_code = work()
+            except ServeError as error:
+                exit_code = EXIT_UNLOADABLE
+                self._outbox.append(Fatal(error.code, error.message))
+            except BaseException:  # also pyo3's PanicException: a thread that died must be seen
+                log_failure(f"the {name} thread died")
+                message = "the model's process failed; its log has the reason"
+                self._outbox.append(Fatal(ErrorCode.WORKER_CRASHED, message))
+            finally:
+                if exit_code is not None:
+                    self._exit_code = exit_code
+                    self._wake()
+
+        threading.Thread(target=watched, name=name, daemon=True).start()
 
     def _load_and_compute(self) -> int:
         started = time.perf_counter()
@@ -131,8 +142,35 @@ class Loop:
                 matmul_library=backend.matmul_library,
             )
         )
-        self._work(backend, self._lease(backend)).run(self._inbox)
+        if isinstance(backend, Generator):
+            self._generate(backend)
+        else:
+            self._compute(backend)
         return EXIT_DRAINED
+
+    def _generate(self, backend: Generator) -> None:
+        Generation(
+            backend,
+            emit=self._answer,
+            is_cancelled=self._held.is_cancelled,
+            lease=self._lease(backend),
+        ).run(self._batches)
+
+    def _compute(self, backend: Backend) -> None:
+        is_cancelled = self._held.is_cancelled
+        budget = budget_for(self._spec, backend, self._post)
+        ready: UrgentFirst[Inputs] = UrgentFirst()
+        preparation = Preparation(backend, emit=self._answer, is_cancelled=is_cancelled)
+        self._start_thread("texts", lambda: preparation.run(self._batches, ready))
+        Compute(
+            backend,
+            max_items=self._spec.max_batch_items,
+            max_tokens=budget.tokens,
+            calibration=budget.calibration,
+            emit=self._answer,
+            is_cancelled=is_cancelled,
+            lease=self._lease(backend),
+        ).run(ready)
 
     def _lease(self, backend: Backend | Generator) -> Lease:
         turns = self._spec.turns
@@ -146,23 +184,8 @@ class Loop:
             memory_bytes=backend.memory_bytes,
         )
 
-    def _work(self, backend: Backend | Generator, lease: Lease) -> Compute | Generation:
-        is_cancelled = self._inbox.is_cancelled
-        if isinstance(backend, Generator):
-            return Generation(backend, emit=self._answer, is_cancelled=is_cancelled, lease=lease)
-        budget = budget_for(self._spec, backend, self._post)
-        return Compute(
-            backend,
-            max_items=self._spec.max_batch_items,
-            max_tokens=budget.tokens,
-            calibration=budget.calibration,
-            emit=self._answer,
-            is_cancelled=is_cancelled,
-            lease=lease,
-        )
-
     def _answer(self, message: Result | Progress) -> None:
-        self._inbox.settle(settled(message))
+        self._held.settle(settled(message))
         self._post(message)
 
     def _post(self, message: FromWorker) -> None:

@@ -6,8 +6,9 @@ large as a few passes. Whoever asks next pays for it with some tens of milliseco
 
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
-from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.urgent_first import UrgentFirst
 
 _REST_S = 10.0
 _AT_WORK_S = 60.0
@@ -26,9 +27,9 @@ class SpareMemory:
         if self._now() - self._given_at >= _AT_WORK_S:
             self._give()
 
-    def rest(self, inbox: Inbox) -> None:
+    def rest(self, queue: UrgentFirst[Any]) -> None:
         """Before work is waited for."""
-        if self._has_worked and inbox.stays_idle(_REST_S):
+        if self._has_worked and queue.stays_idle(_REST_S):
             self._give()
 
     def _give(self) -> None:

@@ -79,7 +79,7 @@ def test_the_gateway_is_imported_in_time() -> None:
 
 
 def test_the_workers_core_needs_no_mlx() -> None:
-    core = ("backend", "compute", "inbox", "lifeline", "loop", "planner", "backends.fake")
+    core = ("backend", "compute", "lifeline", "loop", "planner", "preparation", "backends.fake")
     roots, _ = loaded(*(f"mlx_serve_worker.{module}" for module in core))
 
     assert roots & ML_STACK == set()

@@ -81,6 +81,8 @@ class FakeBackend:
     def _prepared(
         self, text: str, truncate: Truncate, wish: VectorWish | None
     ) -> Prepared | ServeError:
+        if "__raise_when_read__" in text:
+            raise KeyboardInterrupt
         length = len(text.split()) + 2
         if length > self._options.max_tokens and truncate == "none":
             return ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, f"{length} tokens are too many")

@@ -13,6 +13,7 @@ from mlx_serve_worker.backends.reranker import RerankerBackend
 from mlx_serve_worker.compute import Compute
 from mlx_serve_worker.judge import Judge, PrefixMemory
 from mlx_serve_worker.models.judge import JudgeModel
+from mlx_serve_worker.preparation import Preparation
 from mlx_serve_worker.tokenization import Read
 from tests.engine.rerankers import all_pairs, judge, part, prepare, raw, unshared
 from tests.engine.texts import TEXTS
@@ -55,7 +56,8 @@ def computed(backend: RerankerBackend, query: str, documents: list[str]) -> list
     compute = Compute(
         backend, max_items=8, max_tokens=1024, emit=emit, is_cancelled=lambda _: False
     )
-    compute.answer(Batch([part(query, documents)]))
+    preparation = Preparation(backend, emit=emit, is_cancelled=lambda _: False)
+    compute.answer(preparation.inputs(Batch([part(query, documents)])))
     return [found[at] for at in range(len(documents))]
 
 

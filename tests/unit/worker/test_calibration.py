@@ -9,27 +9,20 @@ import pytest
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.launch import LaunchSpec
 from mlx_serve_common.models import Manifest, ModelKind, encode_manifest
-from mlx_serve_common.wire import Batch, BatchBudget, Embed, EmbedTokens, Rerank
+from mlx_serve_common.wire import BatchBudget, Embed, EmbedTokens, Rerank
 from mlx_serve_worker import compute
 from mlx_serve_worker.backend import Output, Prepared
 from mlx_serve_worker.calibration import Budget, Calibration, budget_for
 from mlx_serve_worker.compute import Compute
-from mlx_serve_worker.inbox import Inbox
 from mlx_serve_worker.lease import Lease
+from mlx_serve_worker.preparation import Inputs, Item
+from mlx_serve_worker.urgent_first import UrgentFirst
 from tests.store import ModelStore
 from tests.unit.worker.test_compute import ScriptedBackend
 
 CHOICES = (128, 256, 512)
 FIXED_S = 0.1
 """What a pass takes besides a millisecond for each token."""
-
-
-class OneBatch(Inbox):
-    """One batch comes, and no other."""
-
-    def receive(self, texts: list[str]) -> None:
-        self.put(Batch([Embed([*range(len(texts))], texts, "base64", "right")]))
-        self.close()
 
 
 class Timed(ScriptedBackend):
@@ -121,12 +114,14 @@ def test_a_worker_measures_while_it_is_idle_and_cuts_by_what_it_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(compute, "IDLE_S", 0.0)
-    backend, inbox = Timed(), OneBatch()
+    backend, ready = Timed(), UrgentFirst[Inputs]()
 
     def conclude(tokens: int) -> None:
         assert tokens == 512
         backend.sizes.clear()
-        inbox.receive([f"{at} " + "word " * 61 for at in range(8)])
+        prepared = Prepared("word " * 62, 64, False)
+        ready.put(Inputs([Item(id, prepared) for id in range(8)], urgent=False), urgent=False)
+        ready.close()
 
     measuring = Calibration(
         backend,
@@ -142,7 +137,7 @@ def test_a_worker_measures_while_it_is_idle_and_cuts_by_what_it_found(
         emit=lambda result: None,
         is_cancelled=lambda id: False,
         calibration=measuring,
-    ).run(inbox)
+    ).run(ready)
     assert backend.sizes == [512]
 
 

@@ -9,7 +9,6 @@ from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import (
     Batch,
     Detokenize,
-    Detokenized,
     Embed,
     Embedded,
     EmbedTokens,
@@ -19,11 +18,11 @@ from mlx_serve_common.wire import (
     Result,
     Scored,
     Tokenize,
-    Tokenized,
 )
 from mlx_serve_worker.backend import Output, Prepared, Score, Tokens
 from mlx_serve_worker.compute import Compute
-from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.preparation import Inputs, Item, Preparation
+from mlx_serve_worker.urgent_first import UrgentFirst
 
 
 class ScriptedBackend:
@@ -94,19 +93,17 @@ def vector(text: str) -> bytes:
 
 
 class Run:
-    """One batch computed; what came of each id."""
+    """One batch prepared and computed; what came of each id."""
 
     def __init__(self, *parts: Part, cancelled: Sequence[int] = (), max_items: int = 8) -> None:
         self.backend = ScriptedBackend()
         self.results: list[Result] = []
+        emit, is_cancelled = self.results.append, set(cancelled).__contains__
+        preparation = Preparation(self.backend, emit=emit, is_cancelled=is_cancelled)
         compute = Compute(
-            self.backend,
-            max_items=max_items,
-            max_tokens=None,
-            emit=self.results.append,
-            is_cancelled=set(cancelled).__contains__,
+            self.backend, max_items=max_items, max_tokens=None, emit=emit, is_cancelled=is_cancelled
         )
-        compute.answer(Batch(list(parts)))
+        compute.answer(preparation.inputs(Batch(list(parts))))
 
     @property
     def ids(self) -> list[int]:
@@ -131,6 +128,11 @@ class Run:
 
 def embed(texts: dict[int, str]) -> Embed:
     return Embed(list(texts), list(texts.values()), "float", "right")
+
+
+def inputs(texts: dict[int, str], *, urgent: bool = False) -> Inputs:
+    prepared = {id: Prepared(text, len(text), False) for id, text in texts.items()}
+    return Inputs([Item(*pair) for pair in prepared.items()], urgent)
 
 
 WORDS = ["", "raise", "nan", "crowd", "too long", "cut", "untokenizable"]
@@ -192,14 +194,6 @@ def test_what_can_be_computed_together_is_computed_once() -> None:
     assert sum("good" in texts for texts in run.backend.passes) == 1
 
 
-def test_a_cancelled_input_is_neither_tokenized_nor_computed() -> None:
-    run = Run(embed({1: "good", 2: "gone"}), cancelled=[2])
-
-    assert run.rejected() == {2: ErrorCode.CANCELLED}
-    assert run.backend.tokenized == ["good"]
-    assert run.backend.passes == [["good"]]
-
-
 def test_an_input_cancelled_while_others_are_computed_is_dropped() -> None:
     backend = ScriptedBackend()
     results: list[Result] = []
@@ -211,7 +205,7 @@ def test_an_input_cancelled_while_others_are_computed_is_dropped() -> None:
         is_cancelled=lambda id: id == 2 and len(backend.passes) > 0,
     )
 
-    compute.answer(Batch([embed({1: "a", 2: "bb", 3: "ccc"})]))
+    compute.answer(inputs({1: "a", 2: "bb", 3: "ccc"}))
 
     assert backend.passes == [["a"], ["ccc"]]
     assert sorted(id for result in results for id in result.ids) == [1, 2, 3]
@@ -239,24 +233,6 @@ def test_scores_come_back_for_documents() -> None:
     assert dict(zip(result.ids, result.raw_scores, strict=True)) == {4: 3.0, 5: 5.0}
 
 
-def test_texts_that_cannot_be_tokenized_are_rejected_alone() -> None:
-    run = Run(Tokenize([1, 2, 3], ["a", "untokenizable", "ccc"], special=True, pieces=False))
-
-    assert run.ids == [1, 2, 3]
-    assert run.rejected() == {2: ErrorCode.INFERENCE_FAILED}
-    tokenized = [result for result in run.results if isinstance(result, Tokenized)]
-    assert [dict(zip(each.ids, each.tokens, strict=True)) for each in tokenized] == [
-        {1: [1], 3: [3]}
-    ]
-
-
-def test_ids_that_are_no_text_are_rejected_alone() -> None:
-    run = Run(Detokenize([1, 2], [[666], [5]]))
-
-    assert run.rejected() == {1: ErrorCode.INFERENCE_FAILED}
-    assert [result.ids for result in run.results if isinstance(result, Detokenized)] == [[2]]
-
-
 def test_an_empty_part_gives_no_answer() -> None:
     assert Run(embed({})).results == []
     assert Run(embed({1: "gone"}), cancelled=[1]).backend.passes == []
@@ -266,22 +242,21 @@ def test_an_empty_part_gives_no_answer() -> None:
 
 
 def test_who_is_in_a_hurry_waits_for_one_micro_batch_and_bulk_gets_on() -> None:
-    inbox = Inbox()
+    ready: UrgentFirst[Inputs] = UrgentFirst()
     backend = ScriptedBackend()
 
     def emit(result: Result) -> None:
-        inbox.settle(result.ids)
         # The first micro-batch of the bulk load is done: two more callers come.
         if result.ids == [0, 1]:
             for id in (100, 101):
-                inbox.put(Batch([embed({id: f"query {id}"})], urgent=True))
-            inbox.close()
+                ready.put(inputs({id: f"query {id}"}, urgent=True), urgent=True)
+            ready.close()
 
     compute = Compute(
-        backend, max_items=2, max_tokens=None, emit=emit, is_cancelled=inbox.is_cancelled
+        backend, max_items=2, max_tokens=None, emit=emit, is_cancelled=lambda _: False
     )
-    inbox.put(Batch([embed(dict.fromkeys(range(6), "text"))]))
-    compute.run(inbox)
+    ready.put(inputs(dict.fromkeys(range(6), "text")), urgent=False)
+    compute.run(ready)
 
     bulk = ["text", "text"]
     assert backend.passes == [bulk, ["query 100"], bulk, ["query 101"], bulk]

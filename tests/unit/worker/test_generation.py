@@ -24,7 +24,7 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_worker.backend import Generator, Step, Tokens
 from mlx_serve_worker.generation import Generation
-from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.urgent_first import UrgentFirst
 
 FINISH = Finish("stop", None, 1, 0, 3, 0, 0.0, 0.0)
 
@@ -112,23 +112,21 @@ class Run:
 
     def __init__(self, *parts: Part) -> None:
         self.generator = ScriptedGenerator()
-        self.inbox = Inbox()
+        self.batches: UrgentFirst[Batch] = UrgentFirst()
+        self.gone: set[int] = set()
+        """Whose callers have left."""
         self.emitted: list[Result | Progress] = []
         self.generation = Generation(
-            self.generator, emit=self._emit, is_cancelled=self.inbox.is_cancelled
+            self.generator, emit=self.emitted.append, is_cancelled=self.gone.__contains__
         )
         self.put(*parts)
 
     def put(self, *parts: Part) -> None:
-        self.inbox.put(Batch(list(parts)))
-
-    def _emit(self, message: Result | Progress) -> None:
-        self.inbox.settle(settled(message))
-        self.emitted.append(message)
+        self.batches.put(Batch(list(parts)), urgent=False)
 
     def go(self) -> None:
-        self.inbox.close()
-        self.generation.run(self.inbox)
+        self.batches.close()
+        self.generation.run(self.batches)
 
     @property
     def settled(self) -> list[int]:
@@ -213,8 +211,8 @@ def test_who_cannot_begin_fails_and_nothing_else() -> None:
 def test_waiting_for_company_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScriptedGenerator, "patience_s", lambda _: 0.001)
     run = Run(generate(1, "a"))
-    run.generator.after_step = run.inbox.close  # nobody else comes before that
-    run.generation.run(run.inbox)
+    run.generator.after_step = run.batches.close  # nobody else comes before that
+    run.generation.run(run.batches)
     assert run.settled == [1]
 
 
@@ -278,7 +276,7 @@ def test_who_has_left_is_out_before_the_next_step() -> None:
     def leave() -> None:
         if left:
             left.pop()
-            run.inbox.cancel([1])
+            run.gone.add(1)
 
     run.generator.after_step = leave
     run.go()
@@ -289,7 +287,7 @@ def test_who_has_left_is_out_before_the_next_step() -> None:
 
 def test_who_has_left_before_the_start_takes_no_step() -> None:
     run = Run(generate(1, "a"))
-    run.inbox.cancel([1])
+    run.gone.add(1)
     run.go()
     assert run.generator.together == []
     assert run.rejected() == {1: ErrorCode.CANCELLED}
@@ -297,8 +295,8 @@ def test_who_has_left_before_the_start_takes_no_step() -> None:
 
 def test_a_drain_waits_for_the_running_answers() -> None:
     run = Run(generate(1, "a b c"))
-    run.inbox.close()
-    run.generation.run(run.inbox)
+    run.batches.close()
+    run.generation.run(run.batches)
     assert run.said(1) == "0 a b c"
 
 

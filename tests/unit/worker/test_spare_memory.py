@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from threading import Thread
+from typing import Any
 
 import pytest
 
-from mlx_serve_common.wire import Batch, Part
+from mlx_serve_common.wire import Batch
 from mlx_serve_worker import spare_memory
+from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.compute import Compute
 from mlx_serve_worker.generation import Generation
-from mlx_serve_worker.inbox import Inbox
+from mlx_serve_worker.preparation import Inputs, Item
 from mlx_serve_worker.spare_memory import SpareMemory
+from mlx_serve_worker.urgent_first import UrgentFirst
 from tests.clock import FakeClock
-from tests.unit.worker.test_compute import ScriptedBackend, embed
+from tests.unit.worker.test_compute import ScriptedBackend
 from tests.unit.worker.test_generation import ScriptedGenerator, generate
 from tests.waiting import until
 
@@ -33,23 +36,23 @@ def given(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Given:
 
 
 def test_a_rest_after_work_gives_it_back_once(given: Given) -> None:
-    inbox = Inbox()
-    given.spare.rest(inbox)
+    queue: UrgentFirst[str] = UrgentFirst()
+    given.spare.rest(queue)
     assert given.times == 0  # there was no work
     given.spare.worked()
-    given.spare.rest(inbox)
-    given.spare.rest(inbox)
+    given.spare.rest(queue)
+    given.spare.rest(queue)
     assert given.times == 1
     given.spare.worked()
-    given.spare.rest(inbox)
+    given.spare.rest(queue)
     assert given.times == 2
 
 
 def test_where_work_waits_there_is_no_rest(given: Given) -> None:
-    inbox = Inbox()
-    inbox.put(Batch([]))
+    queue: UrgentFirst[str] = UrgentFirst()
+    queue.put("work", urgent=False)
     given.spare.worked()
-    given.spare.rest(inbox)
+    given.spare.rest(queue)
     assert given.times == 0
 
 
@@ -60,46 +63,45 @@ def test_it_is_given_back_every_minute_at_work(given: Given, clock: FakeClock) -
     assert given.times == 2
 
 
-def computing(inbox: Inbox) -> tuple[ScriptedBackend, Callable[[Inbox], None]]:
+def never(_: int) -> bool:
+    return False
+
+
+def computing() -> tuple[ScriptedBackend, UrgentFirst[Inputs], Callable[[], None]]:
     backend = ScriptedBackend()
+    ready: UrgentFirst[Inputs] = UrgentFirst()
     compute = Compute(
-        backend,
-        max_items=8,
-        max_tokens=None,
-        emit=lambda result: inbox.settle(result.ids),
-        is_cancelled=inbox.is_cancelled,
+        backend, max_items=8, max_tokens=None, emit=lambda _: None, is_cancelled=never
     )
-    return backend, compute.run
+    ready.put(Inputs([Item(1, Prepared("a", 1, False))], urgent=False), urgent=False)
+    return backend, ready, lambda: compute.run(ready)
 
 
-def generating(inbox: Inbox) -> tuple[ScriptedGenerator, Callable[[Inbox], None]]:
+def generating() -> tuple[ScriptedGenerator, UrgentFirst[Batch], Callable[[], None]]:
     backend = ScriptedGenerator()
-    generation = Generation(backend, emit=lambda _: None, is_cancelled=inbox.is_cancelled)
-    return backend, generation.run
+    batches: UrgentFirst[Batch] = UrgentFirst()
+    generation = Generation(backend, emit=lambda _: None, is_cancelled=never)
+    batches.put(Batch([generate(1, "a")]), urgent=False)
+    return backend, batches, lambda: generation.run(batches)
 
 
-@pytest.mark.parametrize(
-    ("make", "part"),
-    [(computing, embed({1: "a"})), (generating, generate(1, "a"))],
-    ids=["computing", "generating"],
-)
+@pytest.mark.parametrize("make", [computing, generating])
 @pytest.mark.parametrize("when", ["_REST_S", "_AT_WORK_S"])
 def test_every_kind_of_work_gives_it_back(
-    make: Callable[[Inbox], tuple[ScriptedBackend, Callable[[Inbox], None]]],
-    part: Part,
+    make: Callable[
+        [], tuple[ScriptedBackend | ScriptedGenerator, UrgentFirst[Any], Callable[[], None]]
+    ],
     when: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(spare_memory, "_REST_S", 60.0)
     monkeypatch.setattr(spare_memory, when, 0.0)
     monkeypatch.setattr(ScriptedGenerator, "patience_s", lambda _: 0.0)
-    inbox = Inbox()
-    backend, run = make(inbox)
-    thread = Thread(target=run, args=[inbox])
+    backend, queue, run = make()
+    thread = Thread(target=run)
     thread.start()
-    inbox.put(Batch([part]))
     try:
         until(lambda: backend.given_back)
     finally:
-        inbox.close()
+        queue.close()
         thread.join()

@@ -1,0 +1,73 @@
+"""The queue between two threads of a worker."""
+
+import threading
+
+from mlx_serve_worker.urgent_first import UrgentFirst
+
+
+def queue(*items: str) -> UrgentFirst[str]:
+    made: UrgentFirst[str] = UrgentFirst()
+    for item in items:
+        made.put(item, urgent=item.startswith("urgent"))
+    return made
+
+
+def taking(made: UrgentFirst[str]) -> tuple[threading.Thread, list[str | None]]:
+    """A thread that waits for the next one."""
+    taken: list[str | None] = []
+    thread = threading.Thread(target=lambda: taken.append(made.take()))
+    thread.start()
+    return thread, taken
+
+
+def test_all_leave_in_order_and_then_none() -> None:
+    made = queue("first", "second")
+    made.close()
+
+    assert [made.take() for _ in range(3)] == ["first", "second", None]
+
+
+def test_take_waits() -> None:
+    made = queue()
+    thread, taken = taking(made)
+    made.put("it", urgent=False)
+    thread.join(5)
+
+    assert taken == ["it"]
+
+
+def test_who_does_not_want_to_wait_gets_nothing() -> None:
+    assert queue().take(wait=False) is None
+
+
+def test_closing_wakes_whoever_waits() -> None:
+    made = queue()
+    thread, taken = taking(made)
+    made.close()
+    thread.join(5)
+
+    assert taken == [None]
+
+
+def test_what_is_urgent_leaves_first() -> None:
+    made = queue("a", "b", "urgent c", "urgent d")
+
+    assert [made.take() for _ in range(4)] == ["urgent c", "urgent d", "a", "b"]
+
+
+def test_only_what_is_urgent_is_taken_between_others() -> None:
+    made = queue("a")
+    assert made.take_urgent() is None and not made.has_urgent()
+    made.put("urgent b", urgent=True)
+
+    assert made.has_urgent()
+    assert made.take_urgent() == "urgent b"
+    assert made.take_urgent() is None
+
+
+def test_it_is_idle_until_something_comes_or_ends_it() -> None:
+    assert queue().stays_idle(0.001)
+    assert not queue("a").stays_idle(60)
+    closed = queue()
+    closed.close()
+    assert not closed.stays_idle(60)
