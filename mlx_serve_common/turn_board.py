@@ -10,7 +10,6 @@ import os
 import sys
 import tempfile
 from enum import IntEnum
-from pathlib import Path
 from typing import NamedTuple
 
 LINES = 64
@@ -96,12 +95,13 @@ class TurnBoard:
         return Told(self._words[at], self._words[at + 1])
 
 
-def make_board(folder: Path) -> int:
-    """The descriptor of an empty one; ``folder`` is for systems where it has to be a file."""
+def make_board() -> int:
+    """The descriptor of an empty one."""
     if sys.platform == "linux":
         descriptor = os.memfd_create("turns")
     else:
-        with tempfile.TemporaryFile(dir=folder) as file:
+        # Not among our sockets: another gateway of the same home that ends removes that folder.
+        with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     # No hole, which on a full disk would end whoever writes there.
     os.write(descriptor, bytes(_SIZE))

@@ -52,7 +52,7 @@ async def composed(
     sockets.sweep_dead(run_dir)
     _sweep_store(Path(config.models.directory))
     registry = Registry(Path(config.models.directory), config.models.aliases)
-    turns = TurnLines(run_dir)
+    turns = TurnLines()
     sentinel = Sentinel()
     sentinel.start()
     tag = {"MLX_SERVE_INSTANCE": instance}

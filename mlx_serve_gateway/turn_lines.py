@@ -5,14 +5,13 @@ waits for the dead; without a free line a worker computes whenever it likes.
 """
 
 import os
-from pathlib import Path
 
 from mlx_serve_common.turn_board import LINES, Told, TurnBoard, make_board
 
 
 class TurnLines:
-    def __init__(self, folder: Path) -> None:
-        self.descriptor = make_board(folder)
+    def __init__(self) -> None:
+        self.descriptor = make_board()
         """What each worker process is given."""
         self._board = TurnBoard(self.descriptor)
         self._lines: dict[str, int] = {}

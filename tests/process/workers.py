@@ -131,7 +131,7 @@ class WorkerRig:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.sentinel = Sentinel()
-        self.turns = TurnLines(run_dir)
+        self.turns = TurnLines()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
 
     async def open(self) -> None:

@@ -2,6 +2,8 @@
 
 import math
 import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import cast
 
@@ -10,9 +12,19 @@ import pytest
 from mlx_serve_common.turn_board import LINES, NO_FILE, Claim, Doing, Told, TurnBoard, make_board
 
 
-def test_what_one_says_the_others_see(tmp_path: Path) -> None:
-    descriptor = make_board(tmp_path)
+@pytest.fixture(params=["linux", "darwin"])
+def descriptor(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> int:
+    """Of a board as each system makes it."""
+    monkeypatch.setattr(sys, "platform", request.param)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = make_board()
     assert list(tmp_path.iterdir()) == []
+    return made
+
+
+def test_what_one_says_the_others_see(descriptor: int) -> None:
     one, other = TurnBoard(descriptor), TurnBoard(descriptor)
     os.close(descriptor)
     both = [Claim(3, Doing.WAITING, 1.5, 2.5), Claim(LINES - 1, Doing.COMPUTING, 4.0, 4.0)]
@@ -25,8 +37,7 @@ def test_what_one_says_the_others_see(tmp_path: Path) -> None:
     other.close()
 
 
-def test_a_line_is_wiped_as_a_whole(tmp_path: Path) -> None:
-    descriptor = make_board(tmp_path)
+def test_a_line_is_wiped_as_a_whole(descriptor: int) -> None:
     board = TurnBoard(descriptor)
     os.close(descriptor)
     told = Told(0.5, 2**40)

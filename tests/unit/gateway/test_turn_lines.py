@@ -1,7 +1,6 @@
 """Lines of the board: one for each worker, wiped when it has ended."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,8 @@ from mlx_serve_gateway.turn_lines import TurnLines
 
 
 @pytest.fixture
-def lines(tmp_path: Path) -> Iterator[TurnLines]:
-    lines = TurnLines(tmp_path)
+def lines() -> Iterator[TurnLines]:
+    lines = TurnLines()
     yield lines
     lines.close()
 
