@@ -1,10 +1,9 @@
 """What a worker asks of a model, whatever runs it: of one that computes (``Backend``) and of one
 that answers in its own words (``Generator``).
 
-Invariants: every method is called on the one compute thread, ``load`` first; only what a
-``Backend`` does with texts (``prepare``, ``tokenize``, ``detokenize``) is also asked by another
-thread, while it computes. An input that cannot be computed is reported in its own place, never by
-failing its neighbours.
+Invariants: ``load`` is called first, on the compute thread like all that computes; what is done
+with texts alone (``prepare`` and what tokenizes) may be asked by one other thread meanwhile. An
+input that cannot be computed is reported in its own place, never by failing its neighbours.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,13 +11,14 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
-from mlx_serve_common.chat import Delta, Prompt, Sampling
+from mlx_serve_common.chat import Delta
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.wire import (
     Detokenize,
     Embed,
     EmbedTokens,
     Encoding,
+    Generate,
     Piece,
     Rerank,
     Tokenize,
@@ -145,7 +145,11 @@ class Generator(LoadedModel, Protocol):
     def tokenize_conversation(self, part: TokenizeConversation) -> list[Tokens | ServeError]:
         """Each conversation as the model would read it."""
 
-    def start(self, id: int, choice: int, prompt: Prompt, sampling: Sampling) -> None:
+    def prepare(self, part: Generate) -> Sequence[Any | ServeError]:
+        """Read the prompt, and find what is wrong with what is asked: what ``start`` needs of each
+        answer."""
+
+    def start(self, id: int, prepared: Any) -> None:
         """Take up an answer; raises ``ServeError`` if it cannot be given."""
 
     def stop(self, ids: Collection[int]) -> None:

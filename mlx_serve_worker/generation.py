@@ -9,27 +9,13 @@ from collections.abc import Callable
 from time import monotonic
 
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.wire import (
-    Batch,
-    Detokenize,
-    Generate,
-    Generated,
-    Prefilled,
-    Progress,
-    Rejected,
-    Result,
-    Tokenize,
-    TokenizeConversation,
-    settled,
-)
+from mlx_serve_common.wire import Generated, Prefilled, Progress, Rejected, Result, settled
 from mlx_serve_worker.backend import Generator, Step
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.lease import Lease
+from mlx_serve_worker.preparation import Inputs
 from mlx_serve_worker.spare_memory import SpareMemory
-from mlx_serve_worker.text_work import TextWork
 from mlx_serve_worker.urgent_first import UrgentFirst
-
-_NO_VECTORS = (ErrorCode.MODEL_TYPE_MISMATCH, "this is a chat model; it gives no vectors or scores")
 
 
 class Generation:
@@ -45,65 +31,48 @@ class Generation:
         self._emit = emit
         self._is_cancelled = is_cancelled
         self._lease = lease or Lease.alone()
-        self._texts = TextWork(backend, emit)
         self._spare_memory = SpareMemory(backend.give_back_memory)
         self._running: set[int] = set()
 
-    def run(self, batches: UrgentFirst[Batch]) -> None:
+    def run(self, ready: UrgentFirst[Inputs]) -> None:
         """Until nothing is left to come and every answer is given."""
         while True:
             was_idle = self._backend.is_idle
             if was_idle:
                 self._lease.give_back()
-                self._spare_memory.rest(batches)
-            while (batch := batches.take(wait=self._backend.is_idle)) is not None:
-                self._begin(batch)
+                self._spare_memory.rest(ready)
+            while (inputs := ready.take(wait=self._backend.is_idle)) is not None:
+                self._begin(inputs)
             if self._backend.is_idle:
                 return
             if was_idle:
-                self._await_company(batches)
+                self._await_company(ready)
             self._stop_cancelled()
             if not self._backend.is_idle:
                 self._step()
                 self._spare_memory.worked()
 
-    def _await_company(self, batches: UrgentFirst[Batch]) -> None:
+    def _await_company(self, ready: UrgentFirst[Inputs]) -> None:
         try:
             patience_s = self._backend.patience_s()
         except Exception:
             self._give_up()
             return
         until = monotonic() + patience_s
-        while (left := until - monotonic()) > 0 and not batches.stays_idle(left):
-            if (batch := batches.take(wait=False)) is None:
+        while (left := until - monotonic()) > 0 and not ready.stays_idle(left):
+            if (inputs := ready.take(wait=False)) is None:
                 return
-            self._begin(batch)
+            self._begin(inputs)
 
-    def _begin(self, batch: Batch) -> None:
-        for part in batch.parts:
-            match part:
-                case Tokenize():
-                    self._texts.tokenize(part)
-                case Detokenize():
-                    self._texts.detokenize(part)
-                case TokenizeConversation():
-                    self._texts.emit_tokens(
-                        self._texts.each(part, self._backend.tokenize_conversation)
-                    )
-                case Generate():
-                    self._start(part)
-                case _:
-                    self._reject(part.ids, ServeError(*_NO_VECTORS))
-
-    def _start(self, part: Generate) -> None:
-        for id, choice in zip(part.ids, part.choices, strict=True):
+    def _begin(self, inputs: Inputs) -> None:
+        for id, prepared in inputs.items:
             try:
-                self._backend.start(id, choice, part.prompt, part.sampling)
+                self._backend.start(id, prepared)
             except ServeError as error:
                 self._reject([id], error)
             except Exception:
-                log_failure("a prompt could not be read")
-                message = "the prompt could not be read"
+                log_failure("an answer could not be begun")
+                message = "the model failed before it could answer"
                 self._reject([id], ServeError(ErrorCode.INFERENCE_FAILED, message))
             else:
                 self._running.add(id)

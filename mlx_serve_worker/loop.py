@@ -1,8 +1,8 @@
 """A worker's life: load, announce, compute what arrives, leave when drained.
 
 The main thread owns the socket and never computes. The compute thread loads the model and is the
-only one that touches it (MLX arrays belong to the thread that made them). Where inputs are computed
-in one go, the texts thread tokenizes the next ones meanwhile; a chat model reads its own prompts.
+only one that computes with it (MLX arrays belong to the thread that made them). The texts thread
+tokenizes meanwhile what is computed next.
 
 Invariants: whatever ends one of these threads ends the process: with code 0 only after ``Drain``
 and with nothing left to answer; otherwise with a message and a code of its own.
@@ -142,35 +142,27 @@ class Loop:
                 matmul_library=backend.matmul_library,
             )
         )
-        if isinstance(backend, Generator):
-            self._generate(backend)
-        else:
-            self._compute(backend)
+        ready: UrgentFirst[Inputs] = UrgentFirst()
+        work = self._work(backend, self._lease(backend))
+        preparation = Preparation(backend, emit=self._answer, is_cancelled=self._held.is_cancelled)
+        self._start_thread("texts", lambda: preparation.run(self._batches, ready))
+        work.run(ready)
         return EXIT_DRAINED
 
-    def _generate(self, backend: Generator) -> None:
-        Generation(
-            backend,
-            emit=self._answer,
-            is_cancelled=self._held.is_cancelled,
-            lease=self._lease(backend),
-        ).run(self._batches)
-
-    def _compute(self, backend: Backend) -> None:
+    def _work(self, backend: Backend | Generator, lease: Lease) -> Compute | Generation:
         is_cancelled = self._held.is_cancelled
+        if isinstance(backend, Generator):
+            return Generation(backend, emit=self._answer, is_cancelled=is_cancelled, lease=lease)
         budget = budget_for(self._spec, backend, self._post)
-        ready: UrgentFirst[Inputs] = UrgentFirst()
-        preparation = Preparation(backend, emit=self._answer, is_cancelled=is_cancelled)
-        self._start_thread("texts", lambda: preparation.run(self._batches, ready))
-        Compute(
+        return Compute(
             backend,
             max_items=self._spec.max_batch_items,
             max_tokens=budget.tokens,
             calibration=budget.calibration,
             emit=self._answer,
             is_cancelled=is_cancelled,
-            lease=self._lease(backend),
-        ).run(ready)
+            lease=lease,
+        )
 
     def _lease(self, backend: Backend | Generator) -> Lease:
         turns = self._spec.turns

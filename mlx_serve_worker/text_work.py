@@ -54,7 +54,7 @@ class TextWork:
         good: list[tuple[int, T]] = []
         for id, converted in zip(part.ids, _converted(part, convert), strict=True):
             if isinstance(converted, ServeError):
-                self._emit(Rejected([id], converted.code, converted.message))
+                self._emit(Rejected([id], converted.code, converted.message, converted.param))
             else:
                 good.append((id, converted))
         return good
@@ -69,7 +69,7 @@ def _converted(
         return convert(part)
     except Exception:
         if len(part.ids) == 1:
-            log_failure("an input could not be tokenized")
-            return [ServeError(ErrorCode.INFERENCE_FAILED, "the input could not be tokenized")]
+            log_failure("an input could not be read")
+            return [ServeError(ErrorCode.INFERENCE_FAILED, "the input could not be read")]
         alone = [select(part, [position]) for position in range(len(part.ids))]
         return [_converted(each, convert)[0] for each in alone]

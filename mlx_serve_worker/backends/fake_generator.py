@@ -36,7 +36,7 @@ from mlx_serve_common.chat import (
     ToolCall,
 )
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.wire import Detokenize, Tokenize, TokenizeConversation
+from mlx_serve_common.wire import Detokenize, Generate, Tokenize, TokenizeConversation
 from mlx_serve_worker.backend import Step, Tokens
 from mlx_serve_worker.backends.fake import Options, load_as_told, obey, spelled, unspelled
 
@@ -136,12 +136,15 @@ class FakeGenerator:
     def tokenize_conversation(self, part: TokenizeConversation) -> list[Tokens | ServeError]:
         return [Tokens(list(_last_said(each).encode()), []) for each in part.conversations]
 
-    def start(self, id: int, choice: int, prompt: Prompt, sampling: Sampling) -> None:
-        answer = _Answer(prompt, sampling, choice)
-        if "__too_long__" in answer.text:
+    def prepare(self, part: Generate) -> list[_Answer | ServeError]:
+        if "__too_long__" in _last_said(part.prompt):
             message = "the prompt has 9000 tokens; the model takes at most 512"
-            raise ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, param="messages")
-        self._answers[id] = answer
+            error = ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, message, param="messages")
+            return [error for _ in part.choices]
+        return [_Answer(part.prompt, part.sampling, choice) for choice in part.choices]
+
+    def start(self, id: int, prepared: _Answer) -> None:
+        self._answers[id] = prepared
 
     def stop(self, ids: Collection[int]) -> None:
         for id in ids:

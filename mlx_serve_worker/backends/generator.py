@@ -6,13 +6,13 @@ Invariants: the manifest decides everything about the model, nothing is guessed 
 from collections.abc import Collection
 from pathlib import Path
 
-from mlx_serve_common.chat import Conversation, Prompt, Sampling
+from mlx_serve_common.chat import Conversation
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.launch import GenerationLimits
-from mlx_serve_common.wire import Detokenize, Tokenize, TokenizeConversation
+from mlx_serve_common.wire import Detokenize, Generate, Tokenize, TokenizeConversation
 from mlx_serve_worker import device
 from mlx_serve_worker.backend import Step, Tokens
-from mlx_serve_worker.chat.answers import AnswerMaker
+from mlx_serve_worker.chat.answers import AnswerMaker, Wanted
 from mlx_serve_worker.chat.batch import Batch
 from mlx_serve_worker.chat.loading import load
 from mlx_serve_worker.chat.prompt_cache import PromptCache
@@ -91,14 +91,22 @@ class GeneratorBackend(OnDevice):
         except ServeError as error:
             return error
 
+    def prepare(self, part: Generate) -> list[Wanted | ServeError]:
+        try:
+            return [
+                self._answers.prepare(part.prompt, part.sampling, each) for each in part.choices
+            ]
+        except ServeError as error:
+            return [error for _ in part.choices]
+
     # --- answers ---------------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
         return self._schedule.is_idle
 
-    def start(self, id: int, choice: int, prompt: Prompt, sampling: Sampling) -> None:
-        self._schedule.add(self._answers.make(id, choice, prompt, sampling))
+    def start(self, id: int, prepared: Wanted) -> None:
+        self._schedule.add(self._answers.make(id, prepared))
 
     def stop(self, ids: Collection[int]) -> None:
         self._schedule.stop(ids)

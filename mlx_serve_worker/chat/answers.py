@@ -1,10 +1,13 @@
 """A request to a chat model, made into an answer that can begin.
 
 Invariants: everything that can be wrong with a request is found here, before it takes a place in
-the batch; what it leaves open is as the model's authors recommend.
+the batch; what it leaves open is as the model's authors recommend. ``read`` and ``prepare`` belong
+to the texts thread, and with them templates and grammars; ``make`` to the compute thread, which
+alone makes arrays.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mlx_serve_common.chat import Conversation, Prompt, Sampling
 from mlx_serve_common.errors import ErrorCode, ServeError
@@ -14,7 +17,7 @@ from mlx_serve_worker.chat.constraint import Constraint, Thinking
 from mlx_serve_worker.chat.grammars import Grammars, call_schema
 from mlx_serve_worker.chat.penalties import processors
 from mlx_serve_worker.chat.prompts import PromptReader, Reading
-from mlx_serve_worker.chat.sampling import Samplers, choosing
+from mlx_serve_worker.chat.sampling import Choosing, Samplers, choosing
 from mlx_serve_worker.chat.speech import Calls, Speech, Thoughts
 from mlx_serve_worker.chat.tool_calls import parse_json
 from mlx_serve_worker.chat.vocabulary import ChatVocabulary
@@ -24,6 +27,19 @@ _MAX_STOPS = 64
 _MAX_STOP_CHARACTERS = 1024
 # The end of what was thought is found in the text of so many tokens.
 _TOKENS_OF_A_MARK = 16
+
+
+class Wanted(NamedTuple):
+    """An answer of which everything is known, and nothing is computed."""
+
+    prompt: list[int]
+    max_tokens: int
+    how: Choosing
+    seed: int | None
+    constraint: Constraint | None
+    speech: Speech
+    top_logprobs: int | None
+    asked: Sampling
 
 
 class AnswerMaker:
@@ -37,28 +53,36 @@ class AnswerMaker:
     def read(self, conversation: Conversation) -> list[int]:
         return self._reader.read(conversation, is_bound=bool(conversation.forced)).ids
 
-    def make(self, id: int, choice: int, prompt: Prompt, asked: Sampling) -> Answer:
-        defaults = self._chat.defaults
+    def prepare(self, prompt: Prompt, asked: Sampling, choice: int) -> Wanted:
         schema, param = _schema(prompt, asked)
         reading = self._reader.read(prompt, is_bound=schema is not None)
-        constraint = self._constraint(schema, param, reading)
-        how = choosing(asked, defaults)
+        return Wanted(
+            prompt=reading.ids,
+            max_tokens=self._length(reading.ids, asked),
+            how=choosing(asked, self._chat.defaults),
+            seed=None if asked.seed is None else asked.seed + choice,
+            constraint=self._constraint(schema, param, reading),
+            speech=self._speech(prompt, reading, _checked_stops(asked.stop), schema is not None),
+            top_logprobs=_checked_top(asked.top_logprobs),
+            asked=asked,
+        )
+
+    def make(self, id: int, wanted: Wanted) -> Answer:
         # Recommended for when chance decides; whoever leaves nothing to it wants the likeliest.
-        penalty = defaults.repetition_penalty if how.temperature > 0 else None
-        changes = processors(asked, penalty, self._words.vocab_size)
+        penalty = self._chat.defaults.repetition_penalty if wanted.how.temperature > 0 else None
+        changes = processors(wanted.asked, penalty, self._words.vocab_size)
+        constraint = wanted.constraint
         return Answer(
             id,
-            reading.ids,
-            max_tokens=self._length(reading.ids, asked),
-            is_limited=asked.max_tokens is not None,
-            sampler=self._samplers.sampler(
-                how, None if asked.seed is None else asked.seed + choice
-            ),
+            wanted.prompt,
+            max_tokens=wanted.max_tokens,
+            is_limited=wanted.asked.max_tokens is not None,
+            sampler=self._samplers.sampler(wanted.how, wanted.seed),
             processors=changes if constraint is None else [*changes, constraint],
             constraint=constraint,
-            speech=self._speech(prompt, reading, _checked_stops(asked.stop), schema is not None),
+            speech=wanted.speech,
             texts=self._words.said,
-            top_logprobs=_checked_top(asked.top_logprobs),
+            top_logprobs=wanted.top_logprobs,
         )
 
     def _length(self, prompt: Sequence[int], asked: Sampling) -> int:

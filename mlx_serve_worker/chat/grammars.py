@@ -1,7 +1,7 @@
 """JSON schemas to grammars that an answer can be kept within, by llguidance.
 
-Invariants: what a schema may cost to compile is bounded, because nothing else is computed at that
-time; what it asks for is honoured or refused.
+Invariants: what a schema may cost to compile is bounded, because nothing else is read at that time;
+what it asks for is honoured or refused.
 """
 
 import json

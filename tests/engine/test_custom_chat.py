@@ -19,6 +19,7 @@ from mlx_serve_worker.inspection import Origin
 from mlx_serve_worker.installation import install
 from mlx_serve_worker.quantizing import Wish, quantize_model
 from tests.engine import nano, nano_chat, quantized
+from tests.engine.chat.conversing import begin
 from tests.engine.tiny_chat import write_chat_repository
 
 pytestmark = pytest.mark.engine
@@ -164,7 +165,7 @@ def _answers(folder: Path, custom: Path, prompts: dict[int, str]) -> dict[int, s
     backend = GeneratorBackend(folder, custom)
     backend.load()
     for id, prompt in prompts.items():
-        backend.start(id, 0, Plain(prompt), Sampling(max_tokens=12, temperature=0.0))
+        begin(backend, id, Plain(prompt), Sampling(max_tokens=12, temperature=0.0))
     said = dict.fromkeys(prompts, "")
     while not backend.is_idle:
         step = backend.step()

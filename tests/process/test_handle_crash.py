@@ -4,7 +4,6 @@ import signal
 
 import pytest
 
-from mlx_serve_common.wire import Batch, Tokenize
 from mlx_serve_gateway.worker import ExitReport, Failure, StopReason
 from tests.process.workers import WorkerRig
 from tests.store import ModelStore
@@ -32,19 +31,6 @@ async def test_a_death_while_computing_is_a_crash(
 
     assert await worker.ended() == ExitReport(Failure.CRASHED, exit_code=exit_code)
     assert worker.seen.answered == []
-
-
-async def test_texts_are_read_while_others_are_computed(rig: WorkerRig, store: ModelStore) -> None:
-    worker = rig.start(store.add("m"))
-    await worker.ready()
-    (computed,) = worker.submit("__sleep:60__")
-    asked = Tokenize([100], ["text"], special=True, pieces=False)
-    worker.handle.submit(Batch([asked]))
-    worker.submit("__raise_when_read__")
-
-    assert (await worker.ended(10)).exit_code == 70
-    assert worker.seen.answered == [100]
-    assert computed not in worker.seen.answered
 
 
 async def test_a_death_while_idle_is_seen_at_once(rig: WorkerRig, store: ModelStore) -> None:

@@ -17,6 +17,7 @@ from mlx_serve_common.chat import (
 )
 from mlx_serve_common.errors import ServeError
 from mlx_serve_common.launch import GenerationLimits
+from mlx_serve_common.wire import Generate
 from mlx_serve_worker.backends.generator import GeneratorBackend
 from mlx_serve_worker.mlx_lm_runtime import utils
 from tests.engine.tiny_chat import install_chat_model
@@ -78,6 +79,20 @@ class Heard:
         return finishes[0]
 
 
+def begin(
+    backend: GeneratorBackend,
+    id: int,
+    prompt: Prompt,
+    sampling: Sampling = GREEDY,
+    choice: int = 0,
+) -> None:
+    """Take up an answer, or raise why that cannot be."""
+    (prepared,) = backend.prepare(Generate([id], [choice], prompt, sampling))
+    if isinstance(prepared, ServeError):
+        raise prepared
+    backend.start(id, prepared)
+
+
 class Talk:
     """Steps a backend and keeps what it says, by id."""
 
@@ -86,7 +101,7 @@ class Talk:
         self.heard: dict[int, Heard] = {}
 
     def start(self, id: int, prompt: Prompt, sampling: Sampling = GREEDY, choice: int = 0) -> None:
-        self.backend.start(id, choice, prompt, sampling)
+        begin(self.backend, id, prompt, sampling, choice)
         self.heard[id] = Heard()
 
     def step(self) -> None:

@@ -11,7 +11,7 @@ from mlx_serve_common.chat import Sampling
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.backends.generator import GeneratorBackend
 from mlx_serve_worker.chat.grammars import MAX_SCHEMA_BYTES
-from tests.engine.chat.conversing import GREEDY, answer, answers, says, token_id
+from tests.engine.chat.conversing import GREEDY, answer, answers, begin, says, token_id
 from tests.engine.chat.json_values import fitting
 
 pytestmark = pytest.mark.engine
@@ -125,7 +125,7 @@ def test_a_forced_call_is_made(forced: list[str], backend: GeneratorBackend) -> 
 
 def test_a_tool_that_is_not_there_cannot_be_forced(backend: GeneratorBackend) -> None:
     with pytest.raises(ServeError) as caught:
-        backend.start(1, 0, says("Hello", tools=TOOLS, forced=["fly"]), GREEDY)
+        begin(backend, 1, says("Hello", tools=TOOLS, forced=["fly"]), GREEDY)
     assert caught.value.param == "tool_choice"
 
 
@@ -147,7 +147,7 @@ def test_a_tool_that_is_not_there_cannot_be_forced(backend: GeneratorBackend) ->
 )
 def test_a_schema_that_cannot_be_used_is_refused(schema: str, backend: GeneratorBackend) -> None:
     with pytest.raises(ServeError) as caught:
-        backend.start(1, 0, says("Hello"), Sampling(10, 0.0, json_schema=schema))
+        begin(backend, 1, says("Hello"), Sampling(10, 0.0, json_schema=schema))
     assert caught.value.code is ErrorCode.INVALID_REQUEST
     assert caught.value.param == "response_format"
     assert len(caught.value.message) < 500

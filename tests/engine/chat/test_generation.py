@@ -18,6 +18,7 @@ from tests.engine.chat.conversing import (
     Talk,
     answer,
     answers,
+    begin,
     chat_model,
     load,
     prompt_ids,
@@ -163,7 +164,7 @@ def test_settings_that_make_no_sense_are_refused(
     wrong: dict[str, object], param: str, backend: GeneratorBackend
 ) -> None:
     with pytest.raises(ServeError) as caught:
-        backend.start(1, 0, says("Hello"), msgspec.convert(_all(wrong), Sampling))
+        begin(backend, 1, says("Hello"), msgspec.convert(_all(wrong), Sampling))
     assert caught.value.param == param
     assert caught.value.code is ErrorCode.INVALID_REQUEST
     assert backend.is_idle
@@ -343,10 +344,10 @@ def _is_over(talk: Talk, at: int) -> bool:
 
 def test_a_prompt_that_fills_the_context_is_refused(backend: GeneratorBackend) -> None:
     with pytest.raises(ServeError, match=r"4096.*5000") as caught:
-        backend.start(1, 0, TokenIds([5] * 5000), GREEDY)
+        begin(backend, 1, TokenIds([5] * 5000), GREEDY)
     assert caught.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
     with pytest.raises(ServeError, match="4096"):
-        backend.start(1, 0, says("word " * 40000), GREEDY)
+        begin(backend, 1, says("word " * 40000), GREEDY)
     heard = answer(backend, TokenIds([5] * 4090), Sampling(1000, 0.0))
     assert heard.finish.completion_tokens <= 6
 
@@ -359,7 +360,7 @@ def test_memory_bounds_answers_before_it_is_used(tmp_path: Path) -> None:
     )
     backend = load(path, limits)
     with pytest.raises(ServeError, match=r"1100.*1024") as caught:
-        backend.start(1, 0, TokenIds([5] * 1100), Sampling(20, 0.0))
+        begin(backend, 1, TokenIds([5] * 1100), Sampling(20, 0.0))
     assert caught.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
     for most in (None, 2000):
         endless = Sampling(most, 0.0, logit_bias=no_end(backend))

@@ -10,7 +10,7 @@ import pytest
 from mlx_serve_common.chat import Conversation, Plain, TokenIds
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_worker.backends.generator import GeneratorBackend
-from tests.engine.chat.conversing import GREEDY, answer, chat_model, load, says, token_id
+from tests.engine.chat.conversing import GREEDY, answer, begin, chat_model, load, says, token_id
 
 pytestmark = pytest.mark.engine
 
@@ -32,7 +32,7 @@ def words(backend: GeneratorBackend, conversation: Conversation) -> str:
 
 def refusal(backend: GeneratorBackend, prompt: Any) -> ServeError:
     with pytest.raises(ServeError) as caught:
-        backend.start(1, 0, prompt, GREEDY)
+        begin(backend, 1, prompt, GREEDY)
     assert backend.is_idle
     return caught.value
 

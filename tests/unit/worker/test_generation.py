@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from mlx_serve_common.chat import Conversation, Delta, Finish, Plain, Prompt, Sampling
+from mlx_serve_common.chat import Delta, Finish, Plain, Sampling
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import (
     Batch,
@@ -19,11 +19,11 @@ from mlx_serve_common.wire import (
     Result,
     Tokenize,
     TokenizeConversation,
-    Tokenized,
     settled,
 )
 from mlx_serve_worker.backend import Generator, Step, Tokens
 from mlx_serve_worker.generation import Generation
+from mlx_serve_worker.preparation import Inputs, Preparation
 from mlx_serve_worker.urgent_first import UrgentFirst
 
 FINISH = Finish("stop", None, 1, 0, 3, 0, 0.0, 0.0)
@@ -69,13 +69,22 @@ class ScriptedGenerator:
     def is_idle(self) -> bool:
         return not self.running
 
-    def start(self, id: int, choice: int, prompt: Prompt, sampling: Sampling) -> None:
-        assert isinstance(prompt, Plain)
-        if prompt.text == "refused":
-            raise ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, "too long", param="prompt")
-        if prompt.text == "unreadable":
-            raise ValueError(prompt.text)
-        self.running[id] = [f"{choice}", *prompt.text.split()]
+    def prepare(self, part: Generate) -> list[list[str] | ServeError]:
+        assert isinstance(part.prompt, Plain)
+        text = part.prompt.text
+        if text == "unreadable":
+            raise ValueError(text)
+        if text == "refused":
+            error = ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, "too long", param="prompt")
+            return [error for _ in part.choices]
+        return [[f"{choice}", *text.split()] for choice in part.choices]
+
+    def start(self, id: int, prepared: list[str]) -> None:
+        if "no room" in " ".join(prepared):
+            raise ServeError(ErrorCode.CONTEXT_LENGTH_EXCEEDED, "no room", param="messages")
+        if "stumble" in prepared:
+            raise ValueError(prepared)
+        self.running[id] = prepared
 
     def stop(self, ids: Collection[int]) -> None:
         for id in ids:
@@ -112,21 +121,21 @@ class Run:
 
     def __init__(self, *parts: Part) -> None:
         self.generator = ScriptedGenerator()
-        self.batches: UrgentFirst[Batch] = UrgentFirst()
+        self.ready: UrgentFirst[Inputs] = UrgentFirst()
         self.gone: set[int] = set()
         """Whose callers have left."""
         self.emitted: list[Result | Progress] = []
-        self.generation = Generation(
-            self.generator, emit=self.emitted.append, is_cancelled=self.gone.__contains__
-        )
+        emit, is_cancelled = self.emitted.append, self.gone.__contains__
+        self.preparation = Preparation(self.generator, emit=emit, is_cancelled=is_cancelled)
+        self.generation = Generation(self.generator, emit=emit, is_cancelled=is_cancelled)
         self.put(*parts)
 
     def put(self, *parts: Part) -> None:
-        self.batches.put(Batch(list(parts)), urgent=False)
+        self.ready.put(self.preparation.inputs(Batch(list(parts))), urgent=False)
 
     def go(self) -> None:
-        self.batches.close()
-        self.generation.run(self.batches)
+        self.ready.close()
+        self.generation.run(self.ready)
 
     @property
     def settled(self) -> list[int]:
@@ -211,8 +220,8 @@ def test_who_cannot_begin_fails_and_nothing_else() -> None:
 def test_waiting_for_company_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScriptedGenerator, "patience_s", lambda _: 0.001)
     run = Run(generate(1, "a"))
-    run.generator.after_step = run.batches.close  # nobody else comes before that
-    run.generation.run(run.batches)
+    run.generator.after_step = run.ready.close  # nobody else comes before that
+    run.generation.run(run.ready)
     assert run.settled == [1]
 
 
@@ -220,18 +229,6 @@ def test_choices_of_one_prompt_are_told_apart() -> None:
     run = Run(Generate([7, 8], [0, 1], Plain("x"), Sampling()))
     run.go()
     assert (run.said(7), run.said(8)) == ("0 x", "1 x")
-
-
-def test_texts_are_tokenized_between_steps() -> None:
-    run = Run(generate(1, "a b c"))
-    question = TokenizeConversation([2], [Conversation([{}, {}])])
-    arrivals: list[Part] = [Tokenize([3], ["abc"], True, False), question]
-    run.generator.after_step = lambda: run.put(arrivals.pop()) if arrivals else None
-    run.go()
-    tokens = [message for message in run.emitted if isinstance(message, Tokenized)]
-    assert [(message.ids, message.tokens) for message in tokens] == [([2], [[2]]), ([3], [[3]])]
-    assert run.settled == [1, 2, 3]
-    assert run.emitted.index(tokens[1]) < len(run.emitted) - 1, "it waited for the answer"
 
 
 def test_reading_a_prompt_is_told() -> None:
@@ -245,6 +242,15 @@ def test_a_refused_prompt_fails_alone_and_names_the_field() -> None:
     run = Run(generate(1, "refused"), generate(2, "unreadable"), generate(3, "a"))
     run.go()
     assert Rejected([1], ErrorCode.CONTEXT_LENGTH_EXCEEDED, "too long", "prompt") in run.emitted
+    assert run.rejected()[2] == ErrorCode.INFERENCE_FAILED
+    assert run.said(3) == "0 a"
+    assert run.settled == [1, 2, 3]
+
+
+def test_an_answer_that_cannot_begin_fails_alone() -> None:
+    run = Run(generate(1, "no room"), generate(2, "stumble"), generate(3, "a"))
+    run.go()
+    assert Rejected([1], ErrorCode.CONTEXT_LENGTH_EXCEEDED, "no room", "messages") in run.emitted
     assert run.rejected()[2] == ErrorCode.INFERENCE_FAILED
     assert run.said(3) == "0 a"
     assert run.settled == [1, 2, 3]
@@ -295,8 +301,8 @@ def test_who_has_left_before_the_start_takes_no_step() -> None:
 
 def test_a_drain_waits_for_the_running_answers() -> None:
     run = Run(generate(1, "a b c"))
-    run.batches.close()
-    run.generation.run(run.batches)
+    run.ready.close()
+    run.generation.run(run.ready)
     assert run.said(1) == "0 a b c"
 
 

@@ -1,19 +1,26 @@
 """The texts thread's work: what is to be computed is handed on, the rest is answered."""
 
+from mlx_serve_common.chat import Conversation, Plain, Sampling
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.wire import (
     Batch,
     Detokenize,
     Detokenized,
+    Generate,
     Part,
+    Rejected,
     Result,
     Tokenize,
+    TokenizeConversation,
     Tokenized,
 )
-from mlx_serve_worker.preparation import Inputs, Preparation
+from mlx_serve_worker.backend import Backend, Generator
+from mlx_serve_worker.preparation import Inputs, Item, Preparation
 from mlx_serve_worker.urgent_first import UrgentFirst
 from tests.unit.worker.test_compute import Run, ScriptedBackend, embed
-from tests.unit.worker.test_generation import generate
+from tests.unit.worker.test_generation import ScriptedGenerator, generate
+
+NO_VECTORS = "this is a chat model; it gives no vectors or scores"
 
 
 def test_a_cancelled_input_is_neither_tokenized_nor_computed() -> None:
@@ -42,7 +49,9 @@ def test_ids_that_are_no_text_are_rejected_alone() -> None:
     assert [result.ids for result in run.results if isinstance(result, Detokenized)] == [[2]]
 
 
-def run(*batches: Batch) -> tuple[list[Inputs], list[Result]]:
+def run(
+    *batches: Batch, model: Backend | Generator | None = None
+) -> tuple[list[Inputs], list[Result]]:
     """What is handed on of batches that all wait, and what is answered at once."""
     waiting: UrgentFirst[Batch] = UrgentFirst()
     for batch in batches:
@@ -50,7 +59,9 @@ def run(*batches: Batch) -> tuple[list[Inputs], list[Result]]:
     waiting.close()
     ready: UrgentFirst[Inputs] = UrgentFirst()
     answered: list[Result] = []
-    preparation = Preparation(ScriptedBackend(), emit=answered.append, is_cancelled=lambda _: False)
+    preparation = Preparation(
+        model or ScriptedBackend(), emit=answered.append, is_cancelled=lambda _: False
+    )
     preparation.run(waiting, ready)
     return list(iter(ready.take, None)), answered
 
@@ -81,3 +92,20 @@ def test_who_wants_to_chat_is_told_that_this_is_no_chat_model() -> None:
 
     assert run.rejected() == {1: ErrorCode.MODEL_TYPE_MISMATCH}
     assert run.backend.passes == [["a"]]
+
+
+def test_a_chat_model_reads_conversations_and_gives_no_vectors() -> None:
+    parts: list[Part] = [
+        Tokenize([1], ["abc"], special=True, pieces=False),
+        TokenizeConversation([2], [Conversation([{}, {}])]),
+        embed({3: "a"}),
+        Generate([4, 5], [0, 1], Plain("x"), Sampling()),
+    ]
+    handed_on, answered = run(Batch(parts), model=ScriptedGenerator())
+
+    assert handed_on == [Inputs([Item(4, ["0", "x"]), Item(5, ["1", "x"])], urgent=False)]
+    assert answered == [
+        Tokenized([1], [[3]], [[]]),
+        Tokenized([2], [[2]], [[]]),
+        Rejected([3], ErrorCode.MODEL_TYPE_MISMATCH, NO_VECTORS),
+    ]

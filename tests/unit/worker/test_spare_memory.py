@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from threading import Thread
-from typing import Any
 
 import pytest
 
-from mlx_serve_common.wire import Batch
 from mlx_serve_worker import spare_memory
 from mlx_serve_worker.backend import Prepared
 from mlx_serve_worker.compute import Compute
@@ -16,7 +14,7 @@ from mlx_serve_worker.spare_memory import SpareMemory
 from mlx_serve_worker.urgent_first import UrgentFirst
 from tests.clock import FakeClock
 from tests.unit.worker.test_compute import ScriptedBackend
-from tests.unit.worker.test_generation import ScriptedGenerator, generate
+from tests.unit.worker.test_generation import ScriptedGenerator
 from tests.waiting import until
 
 
@@ -77,19 +75,19 @@ def computing() -> tuple[ScriptedBackend, UrgentFirst[Inputs], Callable[[], None
     return backend, ready, lambda: compute.run(ready)
 
 
-def generating() -> tuple[ScriptedGenerator, UrgentFirst[Batch], Callable[[], None]]:
+def generating() -> tuple[ScriptedGenerator, UrgentFirst[Inputs], Callable[[], None]]:
     backend = ScriptedGenerator()
-    batches: UrgentFirst[Batch] = UrgentFirst()
+    ready: UrgentFirst[Inputs] = UrgentFirst()
     generation = Generation(backend, emit=lambda _: None, is_cancelled=never)
-    batches.put(Batch([generate(1, "a")]), urgent=False)
-    return backend, batches, lambda: generation.run(batches)
+    ready.put(Inputs([Item(1, ["a"])], urgent=False), urgent=False)
+    return backend, ready, lambda: generation.run(ready)
 
 
 @pytest.mark.parametrize("make", [computing, generating])
 @pytest.mark.parametrize("when", ["_REST_S", "_AT_WORK_S"])
 def test_every_kind_of_work_gives_it_back(
     make: Callable[
-        [], tuple[ScriptedBackend | ScriptedGenerator, UrgentFirst[Any], Callable[[], None]]
+        [], tuple[ScriptedBackend | ScriptedGenerator, UrgentFirst[Inputs], Callable[[], None]]
     ],
     when: str,
     monkeypatch: pytest.MonkeyPatch,
