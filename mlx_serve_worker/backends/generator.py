@@ -93,9 +93,7 @@ class GeneratorBackend(OnDevice):
 
     def prepare(self, part: Generate) -> list[Wanted | ServeError]:
         try:
-            return [
-                self._answers.prepare(part.prompt, part.sampling, each) for each in part.choices
-            ]
+            return [*self._answers.prepare(part.prompt, part.sampling, part.choices)]
         except ServeError as error:
             return [error for _ in part.choices]
 

@@ -53,19 +53,24 @@ class AnswerMaker:
     def read(self, conversation: Conversation) -> list[int]:
         return self._reader.read(conversation, is_bound=bool(conversation.forced)).ids
 
-    def prepare(self, prompt: Prompt, asked: Sampling, choice: int) -> Wanted:
+    def prepare(self, prompt: Prompt, asked: Sampling, choices: Sequence[int]) -> list[Wanted]:
+        """Each has its own way through what it says; the prompt is read once."""
         schema, param = _schema(prompt, asked)
         reading = self._reader.read(prompt, is_bound=schema is not None)
-        return Wanted(
-            prompt=reading.ids,
-            max_tokens=self._length(reading.ids, asked),
-            how=choosing(asked, self._chat.defaults),
-            seed=None if asked.seed is None else asked.seed + choice,
-            constraint=self._constraint(schema, param, reading),
-            speech=self._speech(prompt, reading, _checked_stops(asked.stop), schema is not None),
-            top_logprobs=_checked_top(asked.top_logprobs),
-            asked=asked,
-        )
+        stops = _checked_stops(asked.stop)
+        return [
+            Wanted(
+                prompt=reading.ids,
+                max_tokens=self._length(reading.ids, asked),
+                how=choosing(asked, self._chat.defaults),
+                seed=None if asked.seed is None else asked.seed + choice,
+                constraint=self._constraint(schema, param, reading),
+                speech=self._speech(prompt, reading, stops, schema is not None),
+                top_logprobs=_checked_top(asked.top_logprobs),
+                asked=asked,
+            )
+            for choice in choices
+        ]
 
     def make(self, id: int, wanted: Wanted) -> Answer:
         # Recommended for when chance decides; whoever leaves nothing to it wants the likeliest.

@@ -7,11 +7,13 @@ import mlx.core as mx
 import msgspec
 import pytest
 
-from mlx_serve_common.chat import Plain, Sampling, TokenIds
+from mlx_serve_common.chat import Plain, Prompt, Sampling, TokenIds
 from mlx_serve_common.errors import ErrorCode, ServeError
-from mlx_serve_common.wire import Detokenize, Tokenize, TokenizeConversation
+from mlx_serve_common.wire import Detokenize, Generate, Tokenize, TokenizeConversation
 from mlx_serve_worker.backend import Generator, Tokens
 from mlx_serve_worker.backends.generator import GeneratorBackend
+from mlx_serve_worker.chat.answers import Wanted
+from mlx_serve_worker.chat.prompts import PromptReader, Reading
 from tests.engine.chat.conversing import (
     GREEDY,
     LIMITS,
@@ -92,6 +94,22 @@ def test_choices_of_a_request_differ_by_their_number(backend: GeneratorBackend) 
     said = [heard.text for heard in talk.run().values()]
     assert len({*said[:3]}) == 3
     assert said[3] == said[1]
+
+
+def test_the_prompt_of_several_choices_is_read_once(
+    backend: GeneratorBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = PromptReader.read, []
+
+    def counting(reader: PromptReader, prompt: Prompt, *, is_bound: bool) -> Reading:
+        reads.append(prompt)
+        return read(reader, prompt, is_bound=is_bound)
+
+    monkeypatch.setattr(PromptReader, "read", counting)
+    asked = says("Hello")
+    prepared = backend.prepare(Generate([7, 8, 9], [0, 1, 2], asked, Sampling(seed=7)))
+    assert [each.seed for each in prepared if isinstance(each, Wanted)] == [7, 8, 9]
+    assert reads == [asked]
 
 
 def test_without_a_seed_answers_differ(backend: GeneratorBackend) -> None:
