@@ -4,8 +4,8 @@ Natural batching: a worker holds one batch running and one ahead; while both are
 Where a pass takes much longer than the way to the worker and back, what is asked interactively
 waits for company instead of going ahead: few large passes compute more than many small ones.
 (A chat worker holds many batches of one item: its answers join and leave a batch of its own.)
-Interactive calls and bulk loads have queues and credit of their own, so that a query is with its
-worker at once, and the worker lets it go first.
+Interactive calls, bulk loads and whoever wants tokens alone have queues and credit of their own, so
+that a query is with its worker at once, and the worker lets it go first.
 
 Invariants: every offered item is in exactly one place (queued, to be sent again, or in the worker)
 until it is settled or its call is cancelled. When a worker dies, every item it held may have killed
@@ -26,7 +26,7 @@ from mlx_serve_gateway.calls import Call
 from mlx_serve_gateway.priority import PRIORITIES, Priority, priority_by_size
 
 CREDIT = 2
-"""One batch running, one ahead, of either priority."""
+"""One batch running, one ahead, of each priority."""
 _LONG_PASS_S = 0.005
 """The way to the worker and back takes a fifth of it."""
 _ENOUGH_COMPANY = 32
@@ -156,7 +156,7 @@ class Batcher:
         held = len([sent for sent in self._in_worker if sent.priority is priority])
         if held == 0 or held >= self._limits.credit:
             return held == 0
-        if priority is Priority.BULK or self.pass_s < _LONG_PASS_S:
+        if priority is not Priority.INTERACTIVE or self.pass_s < _LONG_PASS_S:
             return True
         waiting = sum(call.size - call.sent for call in self._queues[priority])
         return waiting >= min(_ENOUGH_COMPANY, self._limits.batch_items)
@@ -228,7 +228,7 @@ class Batcher:
 
     def _send(self, priority: Priority, ids: list[int]) -> Batch:
         self._in_worker.append(_Sent(priority, set(ids)))
-        return Batch(list(self._parts(ids)), urgent=priority is Priority.INTERACTIVE)
+        return Batch(list(self._parts(ids)), urgent=priority is not Priority.BULK)
 
     def _next_ids(self, priority: Priority) -> Iterator[int]:
         queue, again = self._queues[priority], self._again[priority]

@@ -184,6 +184,7 @@ class RerankCall(ComputedCall):
 
 class TokenizeCall(Call):
     answered_by = Tokenized
+    priority = Priority.CONVERSION
 
     def __init__(self, texts: list[str], *, special: bool, pieces: bool = False) -> None:
         super().__init__(list(map(len, texts)))
@@ -212,6 +213,7 @@ class CountTokensCall(Call):
     """A conversation to the token ids that the model would read."""
 
     answered_by = Tokenized
+    priority = Priority.CONVERSION
 
     def __init__(self, conversation: Conversation) -> None:
         super().__init__([len(msgspec.msgpack.encode(conversation))])
@@ -232,6 +234,7 @@ class CountTokensCall(Call):
 
 class DetokenizeCall(Call):
     answered_by = Detokenized
+    priority = Priority.CONVERSION
 
     def __init__(self, tokens: list[list[int]], *, skip_special: bool = False) -> None:
         super().__init__(list(map(len, tokens)))

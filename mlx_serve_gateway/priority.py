@@ -1,7 +1,7 @@
 """Who goes first: a person who waits for an answer, or a load that nobody looks at.
 
-Invariants: what the caller says counts; who says nothing is judged by how much it asks for. Both
-kinds get on: neither ever has to wait for the end of the other.
+Invariants: what the caller says counts; who says nothing is judged by how much it asks for. All get
+on: none ever has to wait for the end of another. Who wants tokens alone waits for no answer at all.
 """
 
 from enum import Enum
@@ -12,6 +12,8 @@ _MOST_CHARACTERS = 4096
 
 
 class Priority(Enum):
+    CONVERSION = "conversion"
+    """Texts to tokens or back: nothing is computed for it."""
     INTERACTIVE = "interactive"
     BULK = "bulk"
 
@@ -20,6 +22,8 @@ class Priority(Enum):
 
 
 PRIORITIES = tuple(Priority)
+ASKED = {each.value: each for each in (Priority.INTERACTIVE, Priority.BULK)}
+"""What a caller may say."""
 
 
 def priority_by_size(items: int, characters: int) -> Priority:

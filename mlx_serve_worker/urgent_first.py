@@ -1,7 +1,8 @@
 """A queue between two threads, which whoever is in a hurry leaves first.
 
-Invariants: what is urgent leaves before the rest, and each kind in the order it came; a ``take``
-that waits returns None only after ``close`` and after the last that was put.
+Invariants: each kind leaves in the order it came, and where both wait one of each in turn, so that
+neither waits for the end of the other; a ``take`` that waits returns None only after ``close`` and
+after the last that was put.
 """
 
 import threading
@@ -16,6 +17,8 @@ class UrgentFirst(Generic[T]):
         self._changed = threading.Condition()
         self._urgent: deque[T] = deque()
         self._others: deque[T] = deque()
+        self._was_urgent = False
+        """What was taken last."""
         self._closed = False
 
     def put(self, item: T, *, urgent: bool) -> None:
@@ -33,12 +36,18 @@ class UrgentFirst(Generic[T]):
         with self._changed:
             while wait and not self.has_news():
                 self._changed.wait()
-            items = self._urgent or self._others
-            return items.popleft() if items else None
+            if self._urgent and not (self._was_urgent and self._others):
+                return self._take_urgent()
+            self._was_urgent = False
+            return self._others.popleft() if self._others else None
 
     def take_urgent(self) -> T | None:
         with self._changed:
-            return self._urgent.popleft() if self._urgent else None
+            return self._take_urgent() if self._urgent else None
+
+    def _take_urgent(self) -> T:
+        self._was_urgent = True
+        return self._urgent.popleft()
 
     def stays_idle(self, seconds: float) -> bool:
         """Whether nothing comes for so long."""

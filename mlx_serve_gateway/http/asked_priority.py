@@ -4,7 +4,7 @@ from starlette.requests import Request
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_gateway.http.header_values import header
-from mlx_serve_gateway.priority import Priority
+from mlx_serve_gateway.priority import ASKED, Priority
 
 HEADER = b"x-priority"
 
@@ -15,8 +15,8 @@ def asked_priority(request: Request) -> Priority | None:
     if asked is None:
         return None
     try:
-        return Priority(asked.strip().lower())
-    except ValueError:
+        return ASKED[asked.strip().lower()]
+    except KeyError:
         raise ServeError(
             ErrorCode.INVALID_REQUEST, "X-Priority: is interactive or bulk", param="X-Priority"
         ) from None

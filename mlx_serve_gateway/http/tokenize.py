@@ -31,6 +31,7 @@ from mlx_serve_gateway.http.token_answers import (
     TokenizedInput,
     VllmTokens,
 )
+from mlx_serve_gateway.priority import Priority
 from mlx_serve_gateway.services import Services
 
 # Tokenizers take hundreds of times a text's size in memory while they work.
@@ -195,7 +196,8 @@ class TokenizeApi:
 
     async def _computed(self, request: Request, name: str | None, call: Call) -> InstalledModel:
         model = await self._models.find(request, name)
-        call.priority = asked_priority(request)
+        if asked_priority(request) is Priority.BULK:
+            call.priority = Priority.BULK
         with self._services.pool.lease(model, call) as lane:
             await unless_gone(request.scope, lane.answer(call))
         return model

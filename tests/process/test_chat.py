@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlx_serve_common.config import Config
 from mlx_serve_common.models import ModelKind
 from tests.process.clients import RawClient
 from tests.process.gateways import Answer, Gateway
@@ -121,6 +122,21 @@ def test_every_stream_of_a_killed_worker_ends_with_an_error(gateway: Gateway) ->
         assert b'"code":"model_unavailable"' in before + listener.hear()
         listener.leave()
     assert ask(gateway, CHAT, "still there", model=model).status == 200
+
+
+def test_tokens_are_counted_while_every_place_is_taken(gateway: Gateway) -> None:
+    model = mortal(gateway, "crowded")
+    crowd = Config().chat.max_sequences + 1
+    listeners = [begin(gateway, CHAT, ENDLESS, model=model) for _ in range(crowd)]
+    until(lambda: gateway.waiting() == crowd)
+    asked = {"model": model, "messages": [{"role": "user", "content": "abc"}]}
+    counted = gateway.ask("POST", "/v1/messages/count_tokens", msgspec.json.encode(asked))
+
+    assert counted.json == {"input_tokens": 3}
+    assert gateway.waiting() == crowd
+    for listener in listeners:
+        listener.leave()
+    until(lambda: gateway.waiting() == 0)
 
 
 def _until_first_word(listener: RawClient) -> bytes:

@@ -50,6 +50,7 @@ def test_a_priority_is_interactive_or_bulk(short_dir: Path, store: ModelStore) -
         body = {"model": "m", "input": "text"}
         for known in ("bulk", "Interactive"):
             assert gateway.post(body, {"X-Priority": known}).vectors() == [vector("text")]
-        refused = gateway.post(body, {"X-Priority": "high"})
-        assert (refused.status, refused.code) == (400, "invalid_request")
-        assert "interactive or bulk" in refused.json["error"]["message"]
+        for unknown in ("high", "conversion"):
+            refused = gateway.post(body, {"X-Priority": unknown})
+            assert (refused.status, refused.code) == (400, "invalid_request")
+            assert "interactive or bulk" in refused.json["error"]["message"]

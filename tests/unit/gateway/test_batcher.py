@@ -70,6 +70,27 @@ def test_where_passes_are_long_an_interactive_call_waits_for_company() -> None:
     assert len(take(queue)) == 1
 
 
+def test_who_wants_tokens_waits_for_nobody_and_nobody_for_him() -> None:
+    queue = batcher(batch_items=1)
+    queue.pass_s = 0.05
+    busy = [call(1) for _ in range(4)]
+    for each, priority in zip(busy, [Priority.INTERACTIVE, Priority.BULK] * 2, strict=True):
+        each.priority = priority
+    offered(queue, *busy)
+    while queue.take() is not None:
+        pass
+    tokens = [call(1) for _ in range(CREDIT + 1)]
+    for each in tokens:
+        each.priority = Priority.CONVERSION
+    offered(queue, *tokens)
+    assert [take(queue) for _ in range(CREDIT)] == [each.ids for each in tokens[:CREDIT]]
+    assert queue.take() is None
+
+    queue.settle(busy[0].ids)
+    offered(queue, call(1))
+    assert len(take(queue)) == 1
+
+
 def test_a_full_batch_is_company_enough() -> None:
     queue = batcher(batch_items=2)
     queue.pass_s = 0.05

@@ -22,8 +22,8 @@ class Ledger(RuleBasedStateMachine):
         self.calls: dict[int, StubCall] = {}
         """Every item that has not ended, and whose it is."""
         self.in_worker: list[list[int]] = []
-        self.urgent: set[int] = set()
-        """Items that were sent as such."""
+        self.sent_as: dict[int, Priority] = {}
+        """Items in the worker."""
         self.trials: set[int] = set()
         """Items that were in a dying worker and have not ended since."""
 
@@ -33,9 +33,14 @@ class Ledger(RuleBasedStateMachine):
 
     # --- what can happen -------------------------------------------------------------------------
 
-    @rule(sizes=st.lists(st.integers(0, 20), min_size=1, max_size=12), repeatable=st.booleans())
-    def offer(self, sizes: list[int], repeatable: bool) -> None:
+    @rule(
+        sizes=st.lists(st.integers(0, 20), min_size=1, max_size=12),
+        repeatable=st.booleans(),
+        priority=st.sampled_from([None, *Priority]),
+    )
+    def offer(self, sizes: list[int], repeatable: bool, priority: Priority | None) -> None:
         call = StubCall(sizes, is_repeatable=repeatable)
+        call.priority = priority
         waiting = self.batcher.queued
         try:
             self.batcher.offer(call)
@@ -54,13 +59,14 @@ class Ledger(RuleBasedStateMachine):
                 assert not self._has_room(priority), "items wait although the worker has room"
             return
         ids = [id for part in batch.parts for id in part.ids]
-        assert self._has_room(Priority.INTERACTIVE if batch.urgent else Priority.BULK)
+        (priority,) = {Priority.BULK if self.trials else self.calls[id].priority for id in ids}
+        assert priority is not None and self._has_room(priority)
+        assert batch.urgent is (priority is not Priority.BULK)
         assert 0 < len(set(ids)) == len(ids) <= self.limits.batch_items
         assert set(ids) <= self.calls.keys(), "an ended item was sent"
         assert not set(ids) & set(self.held), "an item was sent twice"
         self.in_worker.append(ids)
-        if batch.urgent:
-            self.urgent.update(ids)
+        self.sent_as |= dict.fromkeys(ids, priority)
 
     @precondition(lambda self: self.in_worker)
     @rule(data=st.data())
@@ -87,7 +93,6 @@ class Ledger(RuleBasedStateMachine):
     def worker_dies(self) -> None:
         held = [id for id in self.held if id in self.calls]
         self.in_worker.clear()
-        self.urgent.clear()
         recovered = self.batcher.recover()
         killers = [call.first_id + index for call, index in recovered.killers]
         assert killers == sorted(self.trials & set(held)), "who is a killer, and who is not"
@@ -101,7 +106,6 @@ class Ledger(RuleBasedStateMachine):
     def worker_leaves(self) -> None:
         held = [id for id in self.held if id in self.calls]
         self.in_worker.clear()
-        self.urgent.clear()
         lost = self._begun(held)
         assert self.batcher.take_back() == [self.calls[id] for id in lost]
         self._end(lost)
@@ -148,8 +152,7 @@ class Ledger(RuleBasedStateMachine):
     def _has_room(self, priority: Priority | None) -> bool:
         if self.trials:
             return not self.in_worker
-        is_urgent = priority is Priority.INTERACTIVE
-        held = [batch for batch in self.in_worker if (batch[0] in self.urgent) is is_urgent]
+        held = [batch for batch in self.in_worker if self.sent_as[batch[0]] is priority]
         return len(held) < self.limits.credit
 
     def _begun(self, held: list[int]) -> list[int]:

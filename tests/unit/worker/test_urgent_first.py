@@ -49,10 +49,18 @@ def test_closing_wakes_whoever_waits() -> None:
     assert taken == [None]
 
 
-def test_what_is_urgent_leaves_first() -> None:
-    made = queue("a", "b", "urgent c", "urgent d")
+def test_what_is_urgent_leaves_first_and_then_one_of_each_in_turn() -> None:
+    made = queue("a", "b", "urgent c", "urgent d", "urgent e", "urgent f")
 
-    assert [made.take() for _ in range(4)] == ["urgent c", "urgent d", "a", "b"]
+    taken = [made.take() for _ in range(6)]
+    assert taken == ["urgent c", "a", "urgent d", "b", "urgent e", "urgent f"]
+
+
+def test_what_was_taken_between_others_was_its_turn() -> None:
+    made = queue("a", "urgent b", "urgent c")
+    made.take_urgent()
+
+    assert [made.take() for _ in range(2)] == ["a", "urgent c"]
 
 
 def test_only_what_is_urgent_is_taken_between_others() -> None:
