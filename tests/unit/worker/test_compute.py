@@ -260,3 +260,25 @@ def test_who_is_in_a_hurry_waits_for_one_micro_batch_and_bulk_gets_on() -> None:
 
     bulk = ["text", "text"]
     assert backend.passes == [bulk, ["query 100"], bulk, ["query 101"], bulk]
+
+
+def test_a_bulk_load_gets_on_while_somebody_is_always_in_a_hurry() -> None:
+    ready: UrgentFirst[Inputs] = UrgentFirst()
+    backend = ScriptedBackend()
+
+    def emit(result: Result) -> None:
+        (id, *_) = result.ids
+        if 100 <= id < 105:
+            ready.put(inputs({id + 1: "query"}, urgent=True), urgent=True)
+        elif id == 105:
+            ready.close()
+
+    compute = Compute(
+        backend, max_items=2, max_tokens=None, emit=emit, is_cancelled=lambda _: False
+    )
+    ready.put(inputs({100: "query"}, urgent=True), urgent=True)
+    ready.put(inputs(dict.fromkeys(range(4), "text")), urgent=False)
+    compute.run(ready)
+
+    query, bulk = ["query"], ["text", "text"]
+    assert backend.passes == [query, query, bulk, query, bulk, query, query, query]
