@@ -180,7 +180,8 @@ def test_loading_does_not_count_as_computing(short_dir: Path, store: ModelStore)
 def test_a_model_that_is_never_loaded_is_given_up(short_dir: Path, store: ModelStore) -> None:
     store.add("m", never_ready=True)
     store.add("good")
-    config = Config(limits=LimitsConfig(load_timeout=0.5))
+    # Enough for the other one on a machine that is busy.
+    config = Config(limits=LimitsConfig(load_timeout=3))
     with Gateway(short_dir, store, config) as gateway:
         answers: list[Answer] = []
         clients = [
@@ -194,7 +195,7 @@ def test_a_model_that_is_never_loaded_is_given_up(short_dir: Path, store: ModelS
             client.join()
 
         assert {(answer.status, answer.code) for answer in answers} == {(503, "model_unavailable")}
-        assert all(0.4 < answer.took_s < 5 for answer in answers)
+        assert all(2.9 < answer.took_s < 10 for answer in answers)
 
 
 def test_a_storm_of_connections_leaves_nothing_behind(short_dir: Path, store: ModelStore) -> None:
