@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from mlx_serve_common.chat import Conversation, Delta, Prompt, Sampling
-from mlx_serve_common.errors import ErrorCode
+from mlx_serve_common.errors import ErrorCode, ServeError
 
 PROTOCOL = 1
 TOKEN_BYTES = 16
@@ -276,6 +276,10 @@ class Rejected(_Message, frozen=True, tag="rejected"):
     message: str
     param: str | None = None
     """Which of the request's fields is to blame."""
+
+    @classmethod
+    def because(cls, ids: list[int], error: ServeError) -> "Rejected":
+        return cls(ids, error.code, error.message, error.param)
 
 
 class Fatal(_Message, frozen=True, tag="fatal"):

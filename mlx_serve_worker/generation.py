@@ -13,7 +13,7 @@ from mlx_serve_common.wire import Generated, Prefilled, Progress, Rejected, Resu
 from mlx_serve_worker.backend import Generator, Step
 from mlx_serve_worker.failure_log import log_failure
 from mlx_serve_worker.lease import Lease
-from mlx_serve_worker.preparation import Inputs
+from mlx_serve_worker.preparation import Inputs, callers_left
 from mlx_serve_worker.spare_memory import SpareMemory
 from mlx_serve_worker.urgent_first import UrgentFirst
 
@@ -69,18 +69,18 @@ class Generation:
             try:
                 self._backend.start(id, prepared)
             except ServeError as error:
-                self._reject([id], error)
+                self._emit(Rejected.because([id], error))
             except Exception:
                 log_failure("an answer could not be begun")
                 message = "the model failed before it could answer"
-                self._reject([id], ServeError(ErrorCode.INFERENCE_FAILED, message))
+                self._emit(Rejected([id], ErrorCode.INFERENCE_FAILED, message))
             else:
                 self._running.add(id)
 
     def _stop_cancelled(self) -> None:
         gone = sorted(id for id in self._running if self._is_cancelled(id))
         if gone:
-            self._end(gone, ServeError(ErrorCode.CANCELLED, "the caller has left"))
+            self._end(callers_left(gone))
 
     def _step(self) -> None:
         # Somebody waits for each word, however long the prompt was; so it is not given back until
@@ -96,7 +96,7 @@ class Generation:
     def _give_up(self) -> None:
         log_failure(f"a step over {len(self._running)} answers failed")
         message = "the model failed while it was answering"
-        self._end(sorted(self._running), ServeError(ErrorCode.INFERENCE_FAILED, message))
+        self._end(Rejected(sorted(self._running), ErrorCode.INFERENCE_FAILED, message))
 
     def _tell(self, step: Step) -> None:
         if step.read:
@@ -108,12 +108,9 @@ class Generation:
             self._emit(said)
         for id, error in step.failed:
             self._running.discard(id)
-            self._reject([id], error)
+            self._emit(Rejected.because([id], error))
 
-    def _end(self, ids: list[int], error: ServeError) -> None:
-        self._backend.stop(ids)
-        self._running.difference_update(ids)
-        self._reject(ids, error)
-
-    def _reject(self, ids: list[int], error: ServeError) -> None:
-        self._emit(Rejected(ids, error.code, error.message, error.param))
+    def _end(self, rejected: Rejected) -> None:
+        self._backend.stop(rejected.ids)
+        self._running.difference_update(rejected.ids)
+        self._emit(rejected)

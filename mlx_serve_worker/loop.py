@@ -91,7 +91,7 @@ class Loop:
         match decode_to_worker(frame):
             case Batch() as batch:
                 self._held.add(id for part in batch.parts for id in part.ids)
-                self._batches.put(batch, urgent=batch.urgent)
+                self._batches.put(batch)
             case Cancel(ids):
                 self._held.cancel(ids)
             case Drain():

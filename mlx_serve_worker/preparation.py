@@ -70,7 +70,7 @@ class Preparation:
         while (batch := batches.take()) is not None:
             inputs = self.inputs(batch)
             if inputs.items:
-                ready.put(inputs, urgent=inputs.urgent)
+                ready.put(inputs)
         ready.close()
 
     def inputs(self, batch: Batch) -> Inputs:

@@ -54,7 +54,7 @@ class TextWork:
         good: list[tuple[int, T]] = []
         for id, converted in zip(part.ids, _converted(part, convert), strict=True):
             if isinstance(converted, ServeError):
-                self._emit(Rejected([id], converted.code, converted.message, converted.param))
+                self._emit(Rejected.because([id], converted))
             else:
                 good.append((id, converted))
         return good

@@ -7,9 +7,16 @@ after the last that was put.
 
 import threading
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-T = TypeVar("T")
+
+class Hurried(Protocol):
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for it."""
+
+
+T = TypeVar("T", bound=Hurried)
 
 
 class UrgentFirst(Generic[T]):
@@ -21,9 +28,9 @@ class UrgentFirst(Generic[T]):
         """What was taken last."""
         self._closed = False
 
-    def put(self, item: T, *, urgent: bool) -> None:
+    def put(self, item: T) -> None:
         with self._changed:
-            (self._urgent if urgent else self._others).append(item)
+            (self._urgent if item.urgent else self._others).append(item)
             self._changed.notify()
 
     def close(self) -> None:

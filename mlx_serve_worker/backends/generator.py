@@ -3,7 +3,7 @@
 Invariants: the manifest decides everything about the model, nothing is guessed from its files.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mlx_serve_common.chat import Conversation
@@ -91,9 +91,9 @@ class GeneratorBackend(OnDevice):
         except ServeError as error:
             return error
 
-    def prepare(self, part: Generate) -> list[Wanted | ServeError]:
+    def prepare(self, part: Generate) -> Sequence[Wanted | ServeError]:
         try:
-            return [*self._answers.prepare(part.prompt, part.sampling, part.choices)]
+            return self._answers.prepare(part.prompt, part.sampling, part.choices)
         except ServeError as error:
             return [error for _ in part.choices]
 

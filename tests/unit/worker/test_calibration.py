@@ -120,7 +120,7 @@ def test_a_worker_measures_while_it_is_idle_and_cuts_by_what_it_found(
         assert tokens == 512
         backend.sizes.clear()
         prepared = Prepared("word " * 62, 64, False)
-        ready.put(Inputs([Item(id, prepared) for id in range(8)], urgent=False), urgent=False)
+        ready.put(Inputs([Item(id, prepared) for id in range(8)], urgent=False))
         ready.close()
 
     measuring = Calibration(

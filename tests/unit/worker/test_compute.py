@@ -249,13 +249,13 @@ def test_who_is_in_a_hurry_waits_for_one_micro_batch_and_bulk_gets_on() -> None:
         # The first micro-batch of the bulk load is done: two more callers come.
         if result.ids == [0, 1]:
             for id in (100, 101):
-                ready.put(inputs({id: f"query {id}"}, urgent=True), urgent=True)
+                ready.put(inputs({id: f"query {id}"}, urgent=True))
             ready.close()
 
     compute = Compute(
         backend, max_items=2, max_tokens=None, emit=emit, is_cancelled=lambda _: False
     )
-    ready.put(inputs(dict.fromkeys(range(6), "text")), urgent=False)
+    ready.put(inputs(dict.fromkeys(range(6), "text")))
     compute.run(ready)
 
     bulk = ["text", "text"]
@@ -269,15 +269,15 @@ def test_a_bulk_load_gets_on_while_somebody_is_always_in_a_hurry() -> None:
     def emit(result: Result) -> None:
         (id, *_) = result.ids
         if 100 <= id < 105:
-            ready.put(inputs({id + 1: "query"}, urgent=True), urgent=True)
+            ready.put(inputs({id + 1: "query"}, urgent=True))
         elif id == 105:
             ready.close()
 
     compute = Compute(
         backend, max_items=2, max_tokens=None, emit=emit, is_cancelled=lambda _: False
     )
-    ready.put(inputs({100: "query"}, urgent=True), urgent=True)
-    ready.put(inputs(dict.fromkeys(range(4), "text")), urgent=False)
+    ready.put(inputs({100: "query"}, urgent=True))
+    ready.put(inputs(dict.fromkeys(range(4), "text")))
     compute.run(ready)
 
     query, bulk = ["query"], ["text", "text"]

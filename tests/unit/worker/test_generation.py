@@ -131,7 +131,7 @@ class Run:
         self.put(*parts)
 
     def put(self, *parts: Part) -> None:
-        self.ready.put(self.preparation.inputs(Batch(list(parts))), urgent=False)
+        self.ready.put(self.preparation.inputs(Batch(list(parts))))
 
     def go(self) -> None:
         self.ready.close()

@@ -55,7 +55,7 @@ def run(
     """What is handed on of batches that all wait, and what is answered at once."""
     waiting: UrgentFirst[Batch] = UrgentFirst()
     for batch in batches:
-        waiting.put(batch, urgent=batch.urgent)
+        waiting.put(batch)
     waiting.close()
     ready: UrgentFirst[Inputs] = UrgentFirst()
     answered: list[Result] = []

@@ -34,7 +34,7 @@ def given(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Given:
 
 
 def test_a_rest_after_work_gives_it_back_once(given: Given) -> None:
-    queue: UrgentFirst[str] = UrgentFirst()
+    queue: UrgentFirst[Inputs] = UrgentFirst()
     given.spare.rest(queue)
     assert given.times == 0  # there was no work
     given.spare.worked()
@@ -47,8 +47,8 @@ def test_a_rest_after_work_gives_it_back_once(given: Given) -> None:
 
 
 def test_where_work_waits_there_is_no_rest(given: Given) -> None:
-    queue: UrgentFirst[str] = UrgentFirst()
-    queue.put("work", urgent=False)
+    queue: UrgentFirst[Inputs] = UrgentFirst()
+    queue.put(Inputs([], urgent=False))
     given.spare.worked()
     given.spare.rest(queue)
     assert given.times == 0
@@ -71,7 +71,7 @@ def computing() -> tuple[ScriptedBackend, UrgentFirst[Inputs], Callable[[], None
     compute = Compute(
         backend, max_items=8, max_tokens=None, emit=lambda _: None, is_cancelled=never
     )
-    ready.put(Inputs([Item(1, Prepared("a", 1, False))], urgent=False), urgent=False)
+    ready.put(Inputs([Item(1, Prepared("a", 1, False))], urgent=False))
     return backend, ready, lambda: compute.run(ready)
 
 
@@ -79,7 +79,7 @@ def generating() -> tuple[ScriptedGenerator, UrgentFirst[Inputs], Callable[[], N
     backend = ScriptedGenerator()
     ready: UrgentFirst[Inputs] = UrgentFirst()
     generation = Generation(backend, emit=lambda _: None, is_cancelled=never)
-    ready.put(Inputs([Item(1, ["a"])], urgent=False), urgent=False)
+    ready.put(Inputs([Item(1, ["a"])], urgent=False))
     return backend, ready, lambda: generation.run(ready)
 
 

@@ -5,16 +5,22 @@ import threading
 from mlx_serve_worker.urgent_first import UrgentFirst
 
 
-def queue(*items: str) -> UrgentFirst[str]:
-    made: UrgentFirst[str] = UrgentFirst()
+class Word(str):
+    @property
+    def urgent(self) -> bool:
+        return self.startswith("urgent")
+
+
+def queue(*items: str) -> UrgentFirst[Word]:
+    made: UrgentFirst[Word] = UrgentFirst()
     for item in items:
-        made.put(item, urgent=item.startswith("urgent"))
+        made.put(Word(item))
     return made
 
 
-def taking(made: UrgentFirst[str]) -> tuple[threading.Thread, list[str | None]]:
+def taking(made: UrgentFirst[Word]) -> tuple[threading.Thread, list[Word | None]]:
     """A thread that waits for the next one."""
-    taken: list[str | None] = []
+    taken: list[Word | None] = []
     thread = threading.Thread(target=lambda: taken.append(made.take()))
     thread.start()
     return thread, taken
@@ -30,7 +36,7 @@ def test_all_leave_in_order_and_then_none() -> None:
 def test_take_waits() -> None:
     made = queue()
     thread, taken = taking(made)
-    made.put("it", urgent=False)
+    made.put(Word("it"))
     thread.join(5)
 
     assert taken == ["it"]
@@ -66,7 +72,7 @@ def test_what_was_taken_between_others_was_its_turn() -> None:
 def test_only_what_is_urgent_is_taken_between_others() -> None:
     made = queue("a")
     assert made.take_urgent() is None and not made.has_urgent()
-    made.put("urgent b", urgent=True)
+    made.put(Word("urgent b"))
 
     assert made.has_urgent()
     assert made.take_urgent() == "urgent b"
