@@ -3,8 +3,6 @@
 Ratios within a run mean something on any machine; absolute numbers only where nothing else runs.
 """
 
-import asyncio
-import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Sequence
@@ -14,12 +12,12 @@ from pathlib import Path
 import click
 import uvloop
 
-from bench import cold, models, subjects, switching
+from bench import cold, libraries, models, subjects, switching
 from bench.http_client import RequestFailed
 from bench.in_process import InProcess
 from bench.loads import all_loads
-from bench.loads.gateway import Nothing
 from bench.loads.load import QUICK, Found, Load, Row, Seat, Sizes
+from bench.processes import end_when_told
 from bench.report import LIMIT, Results, machine
 from bench.subjects import Subject
 
@@ -54,9 +52,9 @@ def main(
         for line in absent:
             _say(f"left out: {line}")
         sizes = QUICK if quick else Sizes()
-        bench = Bench(made, sizes, peers, Path(folder), only)
+        bench = Bench(made, sizes, peers, Path(folder), only, has_engine=not quick)
         try:
-            uvloop.run(bench.run(1 if quick else rounds, with_limits=not quick))
+            uvloop.run(bench.run(1 if quick else rounds))
         finally:
             # Also where it is ended early: what was measured by then took minutes.
             _tell(bench, rounds, json_file)
@@ -81,9 +79,12 @@ class Bench:
         peers: Sequence[Subject],
         folder: Path,
         only: Sequence[str],
+        *,
+        has_engine: bool,
     ) -> None:
         self._made = made
         self._folder = folder
+        self._has_engine = has_engine
         self._switches = sizes.switches
 
         def is_wanted(row: Row) -> bool:
@@ -93,28 +94,26 @@ class Bench:
         self._loads = [each for each in loads if any(map(is_wanted, each.rows))]
         self._with_cold = any(map(is_wanted, cold.ROWS))
         self._with_switching = any(map(is_wanted, switching.ROWS))
+        self._with_libraries = has_engine and any(map(is_wanted, libraries.ROWS))
         self._servers = [subjects.ours(made, folder / "home"), *peers]
-        if not (self._loads or self._with_cold or self._with_switching):
-            raise SystemExit(f"bench: no load has the words {', '.join(only)}")
         rows = [row for load in self._loads for row in load.rows]
+        rows += libraries.ROWS if self._with_libraries else ()
         rows += cold.ROWS if self._with_cold else ()
         rows += switching.ROWS if self._with_switching else ()
+        if not rows:
+            raise SystemExit(f"bench: no load has the words {', '.join(only)}")
         self.results = Results(rows)
         self.columns = [subject.name for subject in self._servers] + [subjects.ECHO, LIMIT]
 
-    async def run(self, rounds: int, *, with_limits: bool) -> None:
-        self._end_when_told()
-        async with AsyncExitStack() as stack:
-            seats = {each.name: await self._seated(each, stack) for each in self._servers}
-            if any(isinstance(load, Nothing) for load in self._loads):
-                size = await answer_bytes(seats[subjects.OURS])
-                echo = subjects.echo(size)
-                seats[echo.name] = await self._seated(echo, stack)
-            engine = await stack.enter_async_context(InProcess(self._made)) if with_limits else None
-            # Once for nothing: models are loaded, code is warm.
-            for counted in (False, *[True] * rounds):
-                for load in self._loads:
-                    await self._round(load, seats, engine, counted=counted)
+    async def run(self, rounds: int) -> None:
+        end_when_told()
+        if self._loads:
+            await self._run_loads(rounds)
+        for _ in range(rounds if self._with_libraries else 0):
+            for subject in self._servers:
+                if subject.library is not None:
+                    measured = libraries.without_server(subject, self._folder)
+                    await self._alone(subject, libraries.MEDIAN, measured)
         for _ in range(min(rounds, _COLD_ROUNDS) if self._with_cold else 0):
             for subject in self._servers:
                 if subject.names.embedder is not None:
@@ -125,6 +124,21 @@ class Bench:
             switched = switching.switching(ours, self._folder, self._switches)
             await self._alone(ours, switching.ROWS[0], switched)
 
+    async def _run_loads(self, rounds: int) -> None:
+        """All servers are there for all of it, each idle while another is asked."""
+        async with AsyncExitStack() as stack:
+            seats = {each.name: await self._seated(each, stack) for each in self._servers}
+            echo = subjects.echo()
+            if any(load.suits(echo.names) for load in self._loads):
+                seats[echo.name] = await self._seated(echo, stack)
+            engine = None
+            if self._has_engine:
+                engine = await stack.enter_async_context(InProcess(self._made))
+            # Once for nothing: models are loaded, code is warm.
+            for counted in (False, *[True] * rounds):
+                for load in self._loads:
+                    await self._round(load, seats, engine, counted=counted)
+
     async def _alone(self, subject: Subject, row: Row, measured: Awaitable[Found]) -> None:
         """With a server of its own, which may fail to start."""
         _say(row.load)
@@ -132,12 +146,6 @@ class Bench:
             self.results.add(subject.name, await measured)
         except (RequestFailed, RuntimeError, OSError, EOFError) as error:
             self.results.failures.append(f"{subject.name}, {row.load}: {error}")
-
-    def _end_when_told(self) -> None:
-        """By a signal as well: no server is left behind."""
-        this = asyncio.current_task()
-        assert this is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
 
     async def _seated(self, subject: Subject, stack: AsyncExitStack) -> Seat:
         _say(f"starting {subject.name}")
@@ -161,15 +169,6 @@ class Bench:
                 self.results.add(name, found)
         if engine is not None and (found := await load.compute(engine)) and counted:
             self.results.add(LIMIT, found)
-
-
-async def answer_bytes(seat: Seat) -> int:
-    """How long our answer is, so that an echo of the same size can be compared with it."""
-    from bench import texts
-    from bench.loads.embedding import PATH, body
-
-    given = body(seat.names.nothing, texts.short(1)[0])
-    return len(await seat.server.client.post(PATH, given))
 
 
 def _say(line: str) -> None:

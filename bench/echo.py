@@ -1,8 +1,9 @@
-"""``python -m bench.echo PORT BYTES``: a bare Starlette application that answers so many bytes.
+"""``python -m bench.echo PORT``: a bare Starlette application that answers as much as it is told.
 
 What is left of a request when all that a server does for it is taken away.
 """
 
+import functools
 import sys
 
 import uvloop
@@ -13,20 +14,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+BYTES = "bytes"
+"""In the query: so many. Other servers take no notice of it."""
 
-def main(port: int, size: int) -> None:
-    content = b"x" * size
 
-    async def answer(request: Request) -> Response:
-        await request.body()
-        return Response(content, media_type="application/json")
+async def _answer(request: Request) -> Response:
+    await request.body()
+    return Response(_content(request.query_params.get(BYTES, "0")), media_type="application/json")
 
+
+@functools.cache
+def _content(size: str) -> bytes:
+    return b"x" * int(size)
+
+
+def main(port: int) -> None:
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.loglevel = "WARNING"
-    app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+    app = Starlette(routes=[Route("/{path:path}", _answer, methods=["GET", "POST"])])
     uvloop.run(serve(app, config))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]))

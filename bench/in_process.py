@@ -7,10 +7,11 @@ with seconds: the limit that serving is compared with, on the same machine in th
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
+from unittest.mock import patch
 
 import msgspec
 
@@ -26,6 +27,8 @@ class EmbedTask(msgspec.Struct, tag="embed"):
     at_a_time: int
     in_one_pass: bool = False
     """So many texts as they come are one forward pass, however much of it is padding."""
+    padded: bool = False
+    """And all layers compute the padding, which ours leave to attention alone on a CPU."""
 
 
 class RerankTask(msgspec.Struct, tag="rerank"):
@@ -91,8 +94,8 @@ class _Engines:
         from mlx_serve_worker.backends.reranker import RerankerBackend
 
         self._encoder = EncoderBackend(Path(embedder))
-        self._embed = _loaded(self._encoder)
-        self._rerank = _loaded(RerankerBackend(Path(reranker)))
+        self._embed = loaded(self._encoder)
+        self._rerank = loaded(RerankerBackend(Path(reranker)))
         self._chat_folder = Path(chat)
         self._chat_model: Any = None
         self._chat_tokenizer: Any = None
@@ -102,12 +105,12 @@ class _Engines:
             self._load_chat()
         started = perf_counter()
         match task:
-            case EmbedTask(texts, at_a_time, in_one_pass):
+            case EmbedTask(texts, at_a_time, in_one_pass, padded):
                 for at in range(0, len(texts), at_a_time):
                     some = texts[at : at + at_a_time]
-                    part = Embed(list(range(len(some))), some, "base64", "right")
+                    part = embed_part(some)
                     if in_one_pass:
-                        self._pass(part)
+                        self._pass(part, padded)
                     else:
                         self._embed(part)
             case RerankTask(query, documents):
@@ -117,13 +120,17 @@ class _Engines:
                 self._chat(task)
         return perf_counter() - started
 
-    def _pass(self, part: Embed) -> None:
+    def _pass(self, part: Embed, padded: bool) -> None:
+        from mlx_serve_worker.models import bert
+        from mlx_serve_worker.models.token_rows import Padded
+
         prepared: list[Prepared] = []
         for each in self._encoder.prepare(part):
             if isinstance(each, ServeError):
                 raise each  # what is left out would count as computed
             prepared.append(each)
-        self._encoder.forward(prepared)
+        with patch.object(bert, "token_rows", lambda _: Padded()) if padded else nullcontext():
+            self._encoder.forward(prepared)
 
     def _load_chat(self) -> None:
         from mlx_lm.utils import load
@@ -149,7 +156,11 @@ class _Engines:
         generator.close()
 
 
-def _loaded(backend: Backend) -> Callable[[Part], None]:
+def embed_part(texts: list[str]) -> Embed:
+    return Embed(list(range(len(texts))), texts, "base64", "right")
+
+
+def loaded(backend: Backend) -> Callable[[Part], None]:
     """What a worker does with a part, one thing after the other."""
     from mlx_serve_worker.compute import Compute
     from mlx_serve_worker.preparation import Preparation

@@ -32,8 +32,9 @@ _FIFTY_MILLION: dict[str, Any] = {
 _ARCHITECTURE = "qwen2"
 SECOND = "embedder-2"
 """The embedding model once more."""
-NOTHING, WIDE = "nothing", "wide"
-"""The names of models that compute next to nothing: small vectors, and large ones."""
+NOTHING, WIDE, TALKER = "nothing", "wide", "talker"
+"""The names of models that compute next to nothing: small vectors, large ones, and words."""
+_STEP_S = 0.002
 _WIDTH = 1024
 
 
@@ -78,6 +79,8 @@ def _add_fakes(store: ModelStore) -> None:
     for name, dimensions in ((NOTHING, 8), (WIDE, _WIDTH)):
         if not (store.models_dir / name).exists():
             store.add(name, dimensions=dimensions)
+    if not (store.models_dir / TALKER).exists():
+        store.add(TALKER, ModelKind.CHAT, step_s=_STEP_S)
 
 
 def _install(store: Path, name: str, source: Path) -> None:

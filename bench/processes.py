@@ -20,6 +20,13 @@ _STOP_S = 15.0
 MIB = 1024 * 1024
 
 
+def end_when_told() -> None:
+    """By a signal as well: no server is left behind."""
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
@@ -53,7 +60,7 @@ class Server:
                 await self.client.get(self._path)
                 return perf_counter() - self._started
             if self._process.poll() is not None or perf_counter() - self._started > limit_s:
-                raise RuntimeError(f"it does not serve: {self._last_words()}")
+                raise RuntimeError(f"it does not serve: {last_words(self._log)}")
             await asyncio.sleep(_POLL_S)
 
     @property
@@ -97,9 +104,10 @@ class Server:
         yield top
         yield from top.children(recursive=True)
 
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "its log is empty")
+
+def last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "its log is empty")
 
 
 def own_bytes(process: psutil.Process) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.models import NOTHING, ROOT, WIDE, Models
+from bench.models import NOTHING, ROOT, TALKER, WIDE, Models
 from bench.processes import Server, free_port
 
 OURS = "mlx-serve"
@@ -26,6 +26,7 @@ class Names(NamedTuple):
     chat: str | None = None
     nothing: str | None = None
     wide: str | None = None
+    talker: str | None = None
 
 
 class Recipe(NamedTuple):
@@ -35,6 +36,8 @@ class Recipe(NamedTuple):
     """In the ``bin`` folder of its environment."""
     arguments: tuple[str, ...]
     names: Names
+    library: str | None = None
+    """What it computes with, by its name in bench/library.py."""
     health: str = "/health"
 
 
@@ -44,6 +47,8 @@ class Subject(NamedTuple):
     command: tuple[str, ...]
     health: str
     env: Mapping[str, str]
+    library: tuple[str, ...] | None = None
+    """The command that measures what it computes with, and its embedding model."""
 
     async def started(self, folder: Path) -> tuple[Server, float]:
         """The server, and the seconds that it took."""
@@ -65,13 +70,14 @@ def ours(models: Models, home: Path) -> Subject:
     own = {"MLX_SERVE_HOME": str(home), "MLX_SERVE_TEST_BACKENDS": "1"}
     # Its passes would be measured with those of whoever is being measured.
     own["MLX_SERVE_BATCH_CALIBRATE"] = "false"
-    names = Names("embedder", "reranker", "chat", NOTHING, WIDE)
-    return Subject(OURS, names, command, "/health", _environment() | own)
+    names = Names("embedder", "reranker", "chat", NOTHING, WIDE, TALKER)
+    library = _library(sys.executable, "mlx_serve", models.store / "embedder")
+    return Subject(OURS, names, command, "/health", _environment() | own, library)
 
 
-def echo(answer_bytes: int) -> Subject:
-    command = (sys.executable, "-m", "bench.echo", "PORT", str(answer_bytes))
-    return Subject(ECHO, Names(nothing=NOTHING), command, "/", _environment())
+def echo() -> Subject:
+    command = (sys.executable, "-m", "bench.echo", "PORT")
+    return Subject(ECHO, Names(nothing=NOTHING, wide=WIDE), command, "/", _environment())
 
 
 def recipes(models: Models) -> dict[str, Recipe]:
@@ -81,6 +87,7 @@ def recipes(models: Models) -> dict[str, Recipe]:
             "python",
             (str(ROOT / "bench/plain_server.py"), "PORT", embedder, reranker),
             Names("embedder", "reranker"),
+            library="sentence_transformers",
         ),
         "infinity": Recipe(
             "infinity_emb",
@@ -95,6 +102,7 @@ def recipes(models: Models) -> dict[str, Recipe]:
             "python",
             ("-m", "mlx_vlm.server", "--host", "127.0.0.1", "--port", "PORT"),
             Names(embedder, reranker),
+            library="mlx_embeddings",
         ),
         "mlx_lm.server": Recipe(
             "python",
@@ -115,10 +123,17 @@ def peers(given: Sequence[str], models: Models) -> tuple[list[Subject], list[str
             absent.append(f"{name}: {'not given' if program is None else f'no {program}'}")
             continue
         command = (str(program), *recipe.arguments)
-        found.append(Subject(name, recipe.names, command, recipe.health, _with_blas()))
+        python = str(program.with_name("python"))
+        measured = recipe.library
+        library = None if measured is None else _library(python, measured, models.embedder)
+        found.append(Subject(name, recipe.names, command, recipe.health, _with_blas(), library))
     if places:
         raise SystemExit(f"bench: unknown peers: {', '.join(places)}")
     return found, absent
+
+
+def _library(python: str, name: str, embedder: Path) -> tuple[str, ...]:
+    return python, str(ROOT / "bench/library.py"), name, str(embedder)
 
 
 def _environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ import uvloop
 
 from bench import models, subjects
 from bench.http_client import RequestFailed
+from bench.processes import end_when_told
 from bench.soak.load import SoakLoad
 from bench.soak.samples import Samples
 from bench.soak.verdict import Line, lines, table
@@ -36,6 +37,7 @@ def main(minutes: float, quick: bool) -> None:
 
 
 async def _soaked(made: models.Models, folder: Path, total_s: float, tokens: int) -> list[Line]:
+    end_when_told()
     subject = subjects.ours(made, folder / "home")
     server, _ = await subject.started(folder)
     with server:

@@ -39,7 +39,7 @@ class TokenRows(Protocol):
         """Of what is computed token by token, the first token of each text: (texts, 1, ...)."""
 
 
-class _Padded:
+class Padded:
     def pack(self, x: mx.array) -> mx.array:
         return x
 
@@ -78,8 +78,8 @@ class _Packed:
 def token_rows(mask: mx.array | None) -> TokenRows:
     """``mask`` is true for real tokens, in the shape (texts, tokens); None means all."""
     if mask is None or device.current().fuses:
-        return _Padded()
+        return Padded()
     lengths = cast(list[int], mask.sum(axis=1).tolist())
     if sum(lengths) > (1 - _WORTH_IT) * mask.size or min(lengths) == 0:
-        return _Padded()
+        return Padded()
     return _Packed(lengths, mask.shape[1])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.library import LIBRARIES
 from bench.models import Models
 from bench.subjects import peers
 
@@ -19,6 +20,18 @@ def test_a_peer_is_run_from_its_environment(tmp_path: Path) -> None:
     assert found.command[0] == str(program)
     assert {"embedder", "reranker"} <= set(found.command)
     assert len(absent) == 3
+
+
+def test_what_a_peer_computes_with_is_measured_in_its_environment(tmp_path: Path) -> None:
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.touch()
+    (found,), _ = peers([f"mlx_vlm.server={tmp_path}"], MODELS)
+
+    assert found.library is not None
+    program, _, library, model = found.library
+    assert (program, library, model) == (str(python), "mlx_embeddings", "embedder")
+    assert library in LIBRARIES
 
 
 def test_a_peer_that_is_not_there_is_named(tmp_path: Path) -> None:
