@@ -1,7 +1,8 @@
 """When memory that nothing needs any more is given back: in a rest, and now and then at work.
 
 What stays for long lies between what is soon freed, so that after an hour there would be holes as
-large as a few passes. Whoever asks next pays for it with some tens of milliseconds at most.
+large as a few passes. Whoever asks next pays for it with some tens of milliseconds at most; at work
+each pass makes use of other holes, so that they would be full again long before the next minute.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 from mlx_serve_worker.urgent_first import UrgentFirst
 
 _REST_S = 10.0
-_AT_WORK_S = 60.0
+_AT_WORK_S = 15.0
 
 
 class SpareMemory:

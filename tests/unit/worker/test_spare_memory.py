@@ -1,4 +1,4 @@
-"""Memory is given back once in a rest after work, and every minute at work."""
+"""Memory is given back once in a rest after work, and now and then at work."""
 
 from collections.abc import Callable
 from threading import Thread
@@ -54,8 +54,8 @@ def test_where_work_waits_there_is_no_rest(given: Given) -> None:
     assert given.times == 0
 
 
-def test_it_is_given_back_every_minute_at_work(given: Given, clock: FakeClock) -> None:
-    for _ in range(121):
+def test_it_is_given_back_now_and_then_at_work(given: Given, clock: FakeClock) -> None:
+    for _ in range(31):
         clock.advance(1)
         given.spare.worked()
     assert given.times == 2
