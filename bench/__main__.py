@@ -93,12 +93,14 @@ class Bench:
         loads = all_loads(sizes, made.marks)
         self._loads = [each for each in loads if any(map(is_wanted, each.rows))]
         self._with_cold = any(map(is_wanted, cold.ROWS))
+        self._with_cold_chat = any(map(is_wanted, cold.CHAT_ROWS))
         self._with_switching = any(map(is_wanted, switching.ROWS))
         self._with_libraries = has_engine and any(map(is_wanted, libraries.ROWS))
         self._servers = [subjects.ours(made, folder / "home"), *peers]
         rows = [row for load in self._loads for row in load.rows]
         rows += libraries.ROWS if self._with_libraries else ()
         rows += cold.ROWS if self._with_cold else ()
+        rows += cold.CHAT_ROWS if self._with_cold_chat else ()
         rows += switching.ROWS if self._with_switching else ()
         if not rows:
             raise SystemExit(f"bench: no load has the words {', '.join(only)}")
@@ -120,6 +122,9 @@ class Bench:
                     started = cold.cold_start(subject, self._folder)
                     await self._alone(subject, cold.ROWS[0], started)
         ours = self._servers[0]
+        for _ in range(min(rounds, _COLD_ROUNDS) if self._with_cold_chat else 0):
+            started = cold.cold_chat(ours, self._folder, self._made.marks)
+            await self._alone(ours, cold.CHAT_ROWS[0], started)
         for _ in range(rounds if self._with_switching else 0):
             switched = switching.switching(ours, self._folder, self._switches)
             await self._alone(ours, switching.ROWS[0], switched)

@@ -28,7 +28,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
     rows = [row for load in all_loads(QUICK, []) for row in load.rows]
-    rows += [*cold.ROWS, *switching.ROWS]
+    rows += [*cold.ROWS, *cold.CHAT_ROWS, *switching.ROWS]
     told = msgspec.json.decode(found.read_bytes())
     assert [(row["load"], row["measure"]) for row in told["rows"]] == [row[:2] for row in rows]
     for row in told["rows"]:
