@@ -5,9 +5,11 @@ Ratios within a run mean something on any machine; absolute numbers only where n
 
 import sys
 import tempfile
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import uvloop
@@ -71,6 +73,15 @@ def _tell(bench: "Bench", rounds: int, json_file: Path | None) -> None:
         json_file.write_bytes(bench.results.json(bench.columns))
 
 
+class Alone(NamedTuple):
+    """What is measured with nothing beside it, one subject after the other."""
+
+    rows: Sequence[Row]
+    subjects: Sequence[Subject]
+    measure: Callable[[Subject], Awaitable[Found]]
+    most_rounds: int = sys.maxsize
+
+
 class Bench:
     def __init__(
         self,
@@ -85,23 +96,17 @@ class Bench:
         self._made = made
         self._folder = folder
         self._has_engine = has_engine
-        self._switches = sizes.switches
 
         def is_wanted(row: Row) -> bool:
             return not only or any(words in row.load for words in only)
 
         loads = all_loads(sizes, made.marks)
         self._loads = [each for each in loads if any(map(is_wanted, each.rows))]
-        self._with_cold = any(map(is_wanted, cold.ROWS))
-        self._with_cold_chat = any(map(is_wanted, cold.CHAT_ROWS))
-        self._with_switching = any(map(is_wanted, switching.ROWS))
-        self._with_libraries = has_engine and any(map(is_wanted, libraries.ROWS))
         self._servers = [subjects.ours(made, folder / "home"), *peers]
+        alone = self._measured_alone(sizes.switches)
+        self._alone = [each for each in alone if any(map(is_wanted, each.rows))]
         rows = [row for load in self._loads for row in load.rows]
-        rows += libraries.ROWS if self._with_libraries else ()
-        rows += cold.ROWS if self._with_cold else ()
-        rows += cold.CHAT_ROWS if self._with_cold_chat else ()
-        rows += switching.ROWS if self._with_switching else ()
+        rows += [row for each in self._alone for row in each.rows]
         if not rows:
             raise SystemExit(f"bench: no load has the words {', '.join(only)}")
         self.results = Results(rows)
@@ -111,23 +116,24 @@ class Bench:
         end_when_told()
         if self._loads:
             await self._run_loads(rounds)
-        for _ in range(rounds if self._with_libraries else 0):
-            for subject in self._servers:
-                if subject.library is not None:
-                    measured = libraries.without_server(subject, self._folder)
-                    await self._alone(subject, libraries.MEDIAN, measured)
-        for _ in range(min(rounds, _COLD_ROUNDS) if self._with_cold else 0):
-            for subject in self._servers:
-                if subject.names.embedder is not None:
-                    started = cold.cold_start(subject, self._folder)
-                    await self._alone(subject, cold.ROWS[0], started)
-        ours = self._servers[0]
-        for _ in range(min(rounds, _COLD_ROUNDS) if self._with_cold_chat else 0):
-            started = cold.cold_chat(ours, self._folder, self._made.marks)
-            await self._alone(ours, cold.CHAT_ROWS[0], started)
-        for _ in range(rounds if self._with_switching else 0):
-            switched = switching.switching(ours, self._folder, self._switches)
-            await self._alone(ours, switching.ROWS[0], switched)
+        for each in self._alone:
+            for _ in range(min(rounds, each.most_rounds)):
+                await self._round_alone(each)
+
+    def _measured_alone(self, switches: int) -> list[Alone]:
+        folder, ours = self._folder, self._servers[:1]
+        with_library = [each for each in self._servers if each.library is not None]
+        embedders = [each for each in self._servers if each.names.embedder is not None]
+        library = partial(libraries.without_server, folder=folder)
+        start = partial(cold.cold_start, folder=folder)
+        chat = partial(cold.cold_chat, folder=folder, marks=self._made.marks)
+        switch = partial(switching.switching, folder=folder, count=switches)
+        return [
+            *([Alone(libraries.ROWS, with_library, library)] if self._has_engine else []),
+            Alone(cold.ROWS, embedders, start, _COLD_ROUNDS),
+            Alone(cold.CHAT_ROWS, ours, chat, _COLD_ROUNDS),
+            Alone(switching.ROWS, ours, switch),
+        ]
 
     async def _run_loads(self, rounds: int) -> None:
         """All servers are there for all of it, each idle while another is asked."""
@@ -144,13 +150,15 @@ class Bench:
                 for load in self._loads:
                     await self._round(load, seats, engine, counted=counted)
 
-    async def _alone(self, subject: Subject, row: Row, measured: Awaitable[Found]) -> None:
-        """With a server of its own, which may fail to start."""
-        _say(row.load)
-        try:
-            self.results.add(subject.name, await measured)
-        except (RequestFailed, RuntimeError, OSError, EOFError) as error:
-            self.results.failures.append(f"{subject.name}, {row.load}: {error}")
+    async def _round_alone(self, alone: Alone) -> None:
+        """Each in processes of its own, which may fail to start."""
+        load = alone.rows[0].load
+        for subject in alone.subjects:
+            _say(load)
+            try:
+                self.results.add(subject.name, await alone.measure(subject))
+            except (RequestFailed, RuntimeError, OSError, EOFError) as error:
+                self.results.failures.append(f"{subject.name}, {load}: {error}")
 
     async def _seated(self, subject: Subject, stack: AsyncExitStack) -> Seat:
         _say(f"starting {subject.name}")

@@ -62,9 +62,13 @@ def _says(chunk: bytes) -> bool:
     return any(found[1] for found in _CONTENT.finditer(chunk))
 
 
+def in_streams(count: int) -> str:
+    return "1 stream" if count == 1 else f"{count} streams"
+
+
 class Chat:
     def __init__(self, streams: int, tokens: int, marks: Sequence[int]) -> None:
-        load = f"chat, {streams} streams" if streams > 1 else "chat, 1 stream"
+        load = f"chat, {in_streams(streams)}"
         self._rate = Row(load, "throughput", "tokens/s", True)
         self._first = Row(load, "first token, median", "ms")
         self._last = Row(load, "first token, p99", "ms")

@@ -8,7 +8,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench import texts
 from bench.in_process import EmbedTask, InProcess
-from bench.loads.load import Found, Load, Row, Seat, Sizes, crowd, one_by_one, percentile, timed
+from bench.loads.load import (
+    HTTP_CPU,
+    Found,
+    Load,
+    Row,
+    Seat,
+    Sizes,
+    crowd,
+    one_by_one,
+    percentile,
+    timed,
+    with_cpu,
+)
 from bench.subjects import Names
 
 CROWD = 32
@@ -125,7 +137,7 @@ class Encoded(_OfTexts):
     def __init__(self, encoding: str, count: int) -> None:
         load = f"{CROWD} short texts, {encoding}"
         self._median = Row(load, "median", "ms")
-        self._cpu = Row(load, "the HTTP process's CPU", "ms")
+        self._cpu = Row(load, HTTP_CPU, "ms")
         self.rows = (self._median, self._cpu)
         self._count = count
         self._encoding = encoding
@@ -133,13 +145,9 @@ class Encoded(_OfTexts):
 
     async def serve(self, seat: Seat) -> Found:
         given = body(seat.names.embedder, self._texts, encoding_format=self._encoding)
-        before = seat.server.cpu_seconds()
-        found = await one_by_one(lambda _: seat.server.client.post(PATH, given), self._count)
-        cpu = seat.server.cpu_seconds() - before
-        return {
-            self._median: 1000 * percentile(found, 0.5),
-            self._cpu: 1000 * cpu / self._count,
-        }
+        asked = one_by_one(lambda _: seat.server.client.post(PATH, given), self._count)
+        found, cpu = await with_cpu(seat.server, asked)
+        return {self._median: 1000 * percentile(found, 0.5), self._cpu: cpu / self._count}
 
     async def compute(self, engine: InProcess) -> Found:
         task = EmbedTask(self._texts, CROWD)

@@ -4,11 +4,13 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from bench.in_process import InProcess
 from bench.processes import Server
 from bench.subjects import Names
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -59,10 +61,27 @@ class Load(Protocol):
         """The same without a server; nothing where that has no meaning."""
 
 
+class ServedOnly:
+    """A load that has no meaning without a server."""
+
+    async def compute(self, engine: InProcess) -> Found:
+        return {}
+
+
 async def timed(work: Awaitable[object]) -> float:
     started = perf_counter()
     await work
     return perf_counter() - started
+
+
+HTTP_CPU = "the HTTP process's CPU"
+
+
+async def with_cpu(server: Server, work: Awaitable[T]) -> tuple[T, float]:
+    """What it comes to, and the milliseconds that the HTTP process has computed meanwhile."""
+    before = server.cpu_seconds()
+    done = await work
+    return done, 1000 * (server.cpu_seconds() - before)
 
 
 async def one_by_one(

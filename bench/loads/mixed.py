@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from bench import texts
-from bench.in_process import InProcess
 from bench.loads.chat import chat_body, listen, new_prompt
 from bench.loads.embedding import PATH, body
-from bench.loads.load import Found, Load, Row, Seat, Sizes, one_by_one, percentile
+from bench.loads.load import Found, Load, Row, Seat, ServedOnly, Sizes, one_by_one, percentile
 from bench.loads.reranking import PATH as RERANK
 from bench.loads.reranking import rerank_body
 from bench.subjects import Names
@@ -42,7 +41,7 @@ async def indexing(seat: Seat) -> AsyncIterator[None]:
                 await task
 
 
-class QueryBesideIndexing:
+class QueryBesideIndexing(ServedOnly):
     _load = "one text, while an index is built"
     _median = Row(_load, "median", "ms")
     _slow = Row(_load, "p99", "ms")
@@ -67,11 +66,8 @@ class QueryBesideIndexing:
             self._slow: 1000 * percentile(found, 0.99),
         }
 
-    async def compute(self, engine: InProcess) -> Found:
-        return {}
 
-
-class RankingBesideIndexing:
+class RankingBesideIndexing(ServedOnly):
     """Another model, in a process of its own, on the same machine."""
 
     _alone = Row("two documents ranked", "p99", "ms")
@@ -104,11 +100,8 @@ class RankingBesideIndexing:
             lambda _: client.post(RERANK, given), self._count, within_s=_WITHIN_S
         )
 
-    async def compute(self, engine: InProcess) -> Found:
-        return {}
 
-
-class ChatBesideIndexing:
+class ChatBesideIndexing(ServedOnly):
     _alone = Row("chat, 1 stream", "between two tokens, p99", "ms")
     _beside = Row("chat, 1 stream, while an index is built", "between two tokens, p99", "ms")
     rows: Sequence[Row] = (_alone, _beside)
@@ -130,9 +123,6 @@ class ChatBesideIndexing:
         given = chat_body(seat.names.chat, prompt, self._marks, self._tokens)
         stream = await listen(seat.server.client, given)
         return 1000 * percentile(stream.gaps or [0.0], 0.99)
-
-    async def compute(self, engine: InProcess) -> Found:
-        return {}
 
 
 def loads(sizes: Sizes, marks: Sequence[int]) -> list[Load]:
