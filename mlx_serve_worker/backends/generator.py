@@ -14,6 +14,7 @@ from mlx_serve_worker import device
 from mlx_serve_worker.backend import Step, Tokens
 from mlx_serve_worker.chat.answers import AnswerMaker, Wanted
 from mlx_serve_worker.chat.batch import Batch
+from mlx_serve_worker.chat.kept import AsItIs, apart
 from mlx_serve_worker.chat.loading import load
 from mlx_serve_worker.chat.prompt_cache import PromptCache
 from mlx_serve_worker.chat.room import Room, cost
@@ -36,6 +37,7 @@ class GeneratorBackend(OnDevice):
 
     _words: ChatVocabulary
     _answers: AnswerMaker
+    _prompts: PromptCache
     _schedule: Schedule
 
     def __init__(
@@ -59,20 +61,26 @@ class GeneratorBackend(OnDevice):
             raise ServeError(ErrorCode.INVALID_MODEL, message)
         self._words = ChatVocabulary(self._path, loaded.manifest, chat, loaded.model.vocab_size)
         self._answers = AnswerMaker(loaded.model, self._words, chat)
-        limits = self._limits
+        limits, on_cpu = self._limits, not device.current().fuses
+        self._prompts = PromptCache(
+            min(limits.prompt_cache_bytes, limits.cache_bytes), apart if on_cpu else AsItIs
+        )
         self._schedule = Schedule(
             Batch(
                 loaded.model,
                 ends=self._words.ends,
                 max_sequences=limits.max_sequences,
                 prefill_tokens=limits.prefill_tokens or device.current().prefill_tokens,
-                on_cpu=not device.current().fuses,
+                on_cpu=on_cpu,
             ),
             Room(cost(loaded.sample), limits.cache_bytes),
-            PromptCache(min(limits.prompt_cache_bytes, limits.cache_bytes)),
+            self._prompts,
             make_cache=loaded.make_cache,
             max_sequences=limits.max_sequences,
         )
+
+    def memory_bytes(self) -> int:
+        return super().memory_bytes() + self._prompts.bytes_apart
 
     # --- texts and token ids ---------------------------------------------------------------------
 

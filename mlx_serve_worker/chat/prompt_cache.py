@@ -4,13 +4,12 @@ Invariants: never more bytes than allowed; the longest common beginning is found
 differs; what is kept is never changed by those who use it.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import mlx.core as mx
 import numpy as np
 
+from mlx_serve_worker.chat.kept import Apart, Kept, size
 from mlx_serve_worker.mlx_lm_runtime import can_trim_prompt_cache, trim_prompt_cache
 
 _MAX_ENTRIES = 128
@@ -22,8 +21,7 @@ Ids = np.ndarray[Any, np.dtype[np.uint32]]
 
 class _Entry(NamedTuple):
     ids: Ids
-    cache: list[Any]
-    bytes: int
+    kept: Kept
     can_be_cut: bool
 
 
@@ -36,14 +34,20 @@ class Known(NamedTuple):
 class PromptCache:
     """mlx-lm has one that searches tokens in nested dicts: with long prompts, for a second."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, keep: Callable[[list[Any]], Kept]) -> None:
         self._max_bytes = max_bytes
+        self._keep = keep
         self._entries: list[_Entry] = []
         """The one used last is last."""
 
     @property
     def bytes(self) -> int:
-        return sum(entry.bytes for entry in self._entries)
+        return sum(entry.kept.bytes for entry in self._entries)
+
+    @property
+    def bytes_apart(self) -> int:
+        """Those of which MLX does not know."""
+        return sum(entry.kept.bytes for entry in self._entries if isinstance(entry.kept, Apart))
 
     def find(self, prompt: Sequence[int]) -> Known | None:
         """The longest beginning of ``prompt`` that is known, short of the last token."""
@@ -56,30 +60,28 @@ class PromptCache:
         if best is None:
             return None
         self._touch(best)
-        cache = copy.deepcopy(best.cache)
+        cache = best.kept.again()
         if most < len(best.ids):
             trim_prompt_cache(cache, len(best.ids) - most)
         return Known(cache, most)
 
     def keep(self, tokens: Sequence[int], cache: list[Any]) -> None:
-        size = sum(layer.nbytes for layer in cache)
-        entry = _Entry(_array(tokens), cache, size, bool(can_trim_prompt_cache(cache)))
-        if entry.can_be_cut:
+        ids, can_be_cut = _array(tokens), bool(can_trim_prompt_cache(cache))
+        if can_be_cut:
             for other in self._entries:
-                if other.can_be_cut and _common(other.ids, entry.ids) == len(entry.ids):
+                if other.can_be_cut and _common(other.ids, ids) == len(ids):
                     self._touch(other)
                     return
             self._entries = [
-                other for other in self._entries if _common(other.ids, entry.ids) < len(other.ids)
+                other for other in self._entries if _common(other.ids, ids) < len(other.ids)
             ]
-        # What is taken out of a batch is no more than a wish before: the whole batch would stay.
-        mx.eval([layer.state for layer in cache])
-        self._entries.append(entry)
-        self.shrink(self._max_bytes)
+        if (needed := size(cache)) <= self._max_bytes:
+            self.shrink(self._max_bytes - needed, _MAX_ENTRIES - 1)
+            self._entries.append(_Entry(ids, self._keep(cache), can_be_cut))
 
-    def shrink(self, max_bytes: int) -> None:
+    def shrink(self, max_bytes: int, max_entries: int = _MAX_ENTRIES) -> None:
         """Give up what was used longest ago, until no more is left."""
-        while self._entries and (self.bytes > max_bytes or len(self._entries) > _MAX_ENTRIES):
+        while self._entries and (self.bytes > max_bytes or len(self._entries) > max_entries):
             del self._entries[0]
 
     def _touch(self, entry: _Entry) -> None:
