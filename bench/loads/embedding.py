@@ -22,8 +22,11 @@ from bench.loads.load import (
     with_cpu,
 )
 from bench.subjects import Names
+from mlx_serve_gateway.batcher import BatchLimits
 
 CROWD = 32
+_PASSES = 32, BatchLimits().batch_items
+"""As libraries do by themselves, and as texts come to our workers."""
 PATH = "/v1/embeddings"
 
 
@@ -104,19 +107,24 @@ class Mixed(_OfTexts):
 
     _load = "texts of mixed lengths, one request"
     _rate = Row(_load, "throughput", "texts/s", True)
-    _as_they_come = Row(_load, f"throughput, {CROWD} a pass as they come", "texts/s", True)
-    _padded = Row(_load, "the same, and padding computed by all layers", "texts/s", True)
     _padding = Row(_load, "padding", "%")
-    rows = (_rate, _as_they_come, _padded, _padding)
 
     def __init__(self, count: int) -> None:
         self._texts = texts.mixed(count)
+        self._as_they_come = {
+            Row(self._load, _as_they_come(size, padded=padded), "texts/s", True): EmbedTask(
+                self._texts, size, in_one_pass=True, padded=padded
+            )
+            for size in _PASSES
+            for padded in (False, True)
+        }
+        self.rows = (self._rate, *self._as_they_come, self._padding)
 
     async def serve(self, seat: Seat) -> Found:
         before = await _tokens(seat)
         asked = seat.server.client.post(PATH, body(seat.names.embedder, self._texts))
         rate = len(self._texts) / await timed(asked)
-        found = {self._rate: rate, self._as_they_come: rate, self._padded: rate}
+        found = dict.fromkeys([self._rate, *self._as_they_come], rate)
         after = await _tokens(seat)
         if before is not None and after is not None:
             read, padding = (now - then for now, then in zip(after, before, strict=True))
@@ -125,12 +133,13 @@ class Mixed(_OfTexts):
 
     async def compute(self, engine: InProcess) -> Found:
         count = len(self._texts)
-        tasks = {
-            self._rate: EmbedTask(self._texts, count),
-            self._as_they_come: EmbedTask(self._texts, CROWD, in_one_pass=True),
-            self._padded: EmbedTask(self._texts, CROWD, in_one_pass=True, padded=True),
-        }
+        tasks = {self._rate: EmbedTask(self._texts, count)} | self._as_they_come
         return {row: count / await engine.seconds(task) for row, task in tasks.items()}
+
+
+def _as_they_come(size: int, *, padded: bool) -> str:
+    how = ", padding computed by all layers" if padded else ""
+    return f"throughput, {size} a pass as they come{how}"
 
 
 class Encoded(_OfTexts):
