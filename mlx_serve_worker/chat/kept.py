@@ -62,7 +62,7 @@ def size(cache: list[Any]) -> int:
 
 
 class _Copy(NamedTuple):
-    bytes: "np.ndarray[Any, np.dtype[np.uint8]]"
+    bytes: np.ndarray[Any, np.dtype[np.uint8]]
     dtype: mx.Dtype
     shape: tuple[int, ...]
 

@@ -66,6 +66,8 @@ class PromptCache:
         return Known(cache, most)
 
     def keep(self, tokens: Sequence[int], cache: list[Any]) -> None:
+        if (needed := size(cache)) > self._max_bytes:
+            return
         ids, can_be_cut = _array(tokens), bool(can_trim_prompt_cache(cache))
         if can_be_cut:
             for other in self._entries:
@@ -75,9 +77,9 @@ class PromptCache:
             self._entries = [
                 other for other in self._entries if _common(other.ids, ids) < len(other.ids)
             ]
-        if (needed := size(cache)) <= self._max_bytes:
-            self.shrink(self._max_bytes - needed, _MAX_ENTRIES - 1)
-            self._entries.append(_Entry(ids, self._keep(cache), can_be_cut))
+        # First, so that the memory is there.
+        self.shrink(self._max_bytes - needed, _MAX_ENTRIES - 1)
+        self._entries.append(_Entry(ids, self._keep(cache), can_be_cut))
 
     def shrink(self, max_bytes: int, max_entries: int = _MAX_ENTRIES) -> None:
         """Give up what was used longest ago, until no more is left."""

@@ -155,3 +155,10 @@ def prompt_ids(backend: GeneratorBackend, prompt: Prompt) -> list[int]:
         return prompt.ids
     assert isinstance(prompt, Conversation)
     return backend._answers.read(prompt)
+
+
+def layer_classes() -> Any:
+    """mlx-lm's, of what a layer remembers of a conversation."""
+    from mlx_lm.models import cache
+
+    return cache

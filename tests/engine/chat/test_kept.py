@@ -10,6 +10,7 @@ import pytest
 from mlx_serve_worker import device
 from mlx_serve_worker.chat.kept import Apart, AsItIs, apart
 from mlx_serve_worker.mlx_lm_runtime import trim_prompt_cache
+from tests.engine.chat.conversing import layer_classes
 from tests.engine.python import run_python
 
 _GOING = """
@@ -42,12 +43,6 @@ pytestmark = pytest.mark.engine
 _KEPT = pytest.mark.parametrize("keep", [Apart, AsItIs])
 
 
-def classes() -> Any:
-    from mlx_lm.models import cache
-
-    return cache
-
-
 def noise(length: int, dtype: mx.Dtype = mx.float32) -> mx.array:
     return mx.random.normal((1, 2, length, 32)).astype(dtype)
 
@@ -58,7 +53,7 @@ def filled(layer: Any, length: int = 300, dtype: mx.Dtype = mx.float32) -> Any:
 
 
 def layers() -> Iterator[Any]:
-    cache = classes()
+    cache = layer_classes()
     yield filled(cache.KVCache())
     yield filled(cache.KVCache(), dtype=mx.bfloat16)
     yield filled(cache.KVCache(), dtype=mx.float16)
@@ -106,14 +101,14 @@ def test_who_gets_them_may_go_on(keep: type[Apart | AsItIs]) -> None:
 
 def test_what_is_apart_is_known_by_its_size_and_mlx_does_not_hold_it() -> None:
     before = mx.get_active_memory()
-    kept = apart([filled(classes().KVCache()) for _ in range(50)])
+    kept = apart([filled(layer_classes().KVCache()) for _ in range(50)])
     assert isinstance(kept, Apart)
     assert kept.bytes >= 50 * 2 * noise(300).nbytes
     assert mx.get_active_memory() - before < kept.bytes / 10
 
 
 def test_layers_of_a_class_that_nobody_else_can_name_are_kept_as_they_are() -> None:
-    class Own(classes().KVCache):  # type: ignore[misc]
+    class Own(layer_classes().KVCache):  # type: ignore[misc]
         pass
 
     kept = apart([filled(Own())])
