@@ -14,7 +14,7 @@ from mlx_serve_worker import device
 from mlx_serve_worker.backend import Step, Tokens
 from mlx_serve_worker.chat.answers import AnswerMaker, Wanted
 from mlx_serve_worker.chat.batch import Batch
-from mlx_serve_worker.chat.kept import AsItIs, apart
+from mlx_serve_worker.chat.kept import Apart, AsItIs
 from mlx_serve_worker.chat.loading import load
 from mlx_serve_worker.chat.prompt_cache import PromptCache
 from mlx_serve_worker.chat.room import Room, cost
@@ -63,7 +63,7 @@ class GeneratorBackend(OnDevice):
         self._answers = AnswerMaker(loaded.model, self._words, chat)
         limits, on_cpu = self._limits, not device.current().fuses
         self._prompts = PromptCache(
-            min(limits.prompt_cache_bytes, limits.cache_bytes), apart if on_cpu else AsItIs
+            min(limits.prompt_cache_bytes, limits.cache_bytes), Apart if on_cpu else AsItIs
         )
         self._schedule = Schedule(
             Batch(

@@ -8,9 +8,8 @@ Invariants: what comes back is the same bit by bit, and whoever gets it may chan
 """
 
 import copy
-import io
 import mmap
-import pickle  # noqa: TID251 - for its walk through objects of any class: nothing leaves the process
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import mlx.core as mx
@@ -36,25 +35,17 @@ class AsItIs:
 
 
 class Apart:
+    """Of layers of whatever class the arrays are taken out, and nothing else."""
+
     def __init__(self, cache: list[Any]) -> None:
-        without_arrays = io.BytesIO()
-        taking = _Taking(without_arrays)
-        taking.dump(cache)
-        self._without_arrays = without_arrays.getvalue()
-        self.bytes = sum(array.nbytes for array in taking.arrays)
-        self._arrays = _copied(taking.arrays, self.bytes)
+        arrays = {id(array): array for array in _arrays(cache, set())}
+        self.bytes = sum(array.nbytes for array in arrays.values())
+        self._copies = _copied(list(arrays.values()), self.bytes)
+        self._without_arrays = _replaced(cache, dict(zip(arrays, self._copies, strict=True)))
 
     def again(self) -> list[Any]:
-        cache: list[Any] = _Putting(self._without_arrays, self._arrays).load()
-        return cache
-
-
-def apart(cache: list[Any]) -> Kept:
-    try:
-        return Apart(cache)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        # A class of somebody's own may lie where it cannot be found by its name.
-        return AsItIs(cache)
+        arrays = {id(each): each.array() for each in self._copies}
+        return _replaced(self._without_arrays, arrays)
 
 
 def size(cache: list[Any]) -> int:
@@ -85,25 +76,26 @@ def _copied(arrays: list[mx.array], total: int) -> list[_Copy]:
     return copies
 
 
-class _Taking(pickle.Pickler):
-    """Whatever classes a model's layers have, their arrays are taken out, and nothing else."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
-        self.arrays: list[mx.array] = []
-
-    def persistent_id(self, obj: Any) -> int | None:
-        if not isinstance(obj, mx.array):
-            return None
-        self.arrays.append(obj)
-        return len(self.arrays) - 1
+def _arrays(part: Any, seen: set[int]) -> Iterator[mx.array]:
+    """All in it, once or more. One that is overlooked stays where it is, and nothing worse."""
+    if isinstance(part, mx.array):
+        yield part
+    elif id(part) not in seen:
+        seen.add(id(part))
+        for each in _inside(part):
+            yield from _arrays(each, seen)
 
 
-class _Putting(pickle.Unpickler):
-    def __init__(self, without_arrays: bytes, arrays: list[_Copy]) -> None:
-        super().__init__(io.BytesIO(without_arrays))
-        self._arrays = arrays
+def _inside(part: Any) -> Iterable[Any]:
+    match part:
+        case list() | tuple():
+            return part
+        case dict():
+            return part.values()
+        case _:
+            return getattr(part, "__dict__", {}).values()
 
-    def persistent_load(self, pid: Any) -> mx.array:
-        array: mx.array = self._arrays[pid].array()
-        return array
+
+def _replaced(cache: list[Any], by_id: dict[int, Any]) -> list[Any]:
+    """A copy that has others in the place of some: what is copied already is not copied again."""
+    return copy.deepcopy(cache, by_id)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlx_serve_worker import device
-from mlx_serve_worker.chat.kept import Apart, AsItIs, apart
+from mlx_serve_worker.chat.kept import Apart, AsItIs
 from mlx_serve_worker.mlx_lm_runtime import trim_prompt_cache
 from tests.engine.chat.conversing import layer_classes
 from tests.engine.python import run_python
@@ -17,7 +17,7 @@ _GOING = """
 import mlx.core as mx
 import psutil
 from mlx_serve_worker import device, mlx_lm_runtime
-from mlx_serve_worker.chat.kept import apart
+from mlx_serve_worker.chat.kept import Apart
 from mlx_lm.models.cache import KVCache
 
 device.configure()
@@ -31,8 +31,8 @@ def conversation():
 
 some, others = [], []
 for _ in range(10):
-    some.append(apart(conversation()))
-    others.append(apart(conversation()))
+    some.append(Apart(conversation()))
+    others.append(Apart(conversation()))
 before = rss()
 some.clear()
 print(before - rss(), sum(each.bytes for each in others) // 2**20)
@@ -101,20 +101,24 @@ def test_who_gets_them_may_go_on(keep: type[Apart | AsItIs]) -> None:
 
 def test_what_is_apart_is_known_by_its_size_and_mlx_does_not_hold_it() -> None:
     before = mx.get_active_memory()
-    kept = apart([filled(layer_classes().KVCache()) for _ in range(50)])
-    assert isinstance(kept, Apart)
+    kept = Apart([filled(layer_classes().KVCache()) for _ in range(50)])
     assert kept.bytes >= 50 * 2 * noise(300).nbytes
     assert mx.get_active_memory() - before < kept.bytes / 10
 
 
-def test_layers_of_a_class_that_nobody_else_can_name_are_kept_as_they_are() -> None:
+@_KEPT
+def test_layers_of_a_class_that_is_nobody_elses_come_back(keep: type[Apart | AsItIs]) -> None:
     class Own(layer_classes().KVCache):  # type: ignore[misc]
-        pass
+        def __init__(self) -> None:
+            super().__init__()
+            self.itself = self
+            self.more = {"seen": mx.arange(3)}
 
-    kept = apart([filled(Own())])
-    assert isinstance(kept, AsItIs)
-    assert isinstance(kept.again()[0], Own)
-    assert kept.bytes > 0
+    kept = keep([filled(Own())])
+    [again] = kept.again()
+    assert type(again) is Own and again.itself is again
+    assert again.more["seen"].tolist() == [0, 1, 2]
+    assert again.keys.shape == filled(Own()).keys.shape
 
 
 @pytest.mark.skipif(device.current().fuses, reason="a GPU has memory of its own")

@@ -5,7 +5,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mlx_serve_worker.chat.kept import AsItIs, apart
+from mlx_serve_worker.chat.kept import Apart, AsItIs
 from mlx_serve_worker.chat.prompt_cache import PromptCache
 from tests.engine.chat.conversing import layer_classes
 
@@ -66,8 +66,8 @@ def test_one_that_goes_on_replaces_its_beginning() -> None:
 
 
 def test_what_is_apart_is_told_from_what_mlx_knows_of() -> None:
-    for keep, is_apart in ((apart, True), (AsItIs, False)):
+    for keep in (Apart, AsItIs):
         prompts = PromptCache(2**20, keep)
         prompts.keep(tokens(1000, 40), conversation(40))
         assert prompts.bytes > 0
-        assert prompts.bytes_apart == (prompts.bytes if is_apart else 0)
+        assert prompts.bytes_apart == (prompts.bytes if keep is Apart else 0)
