@@ -17,9 +17,6 @@ import numpy as np
 
 
 class Kept(Protocol):
-    @property
-    def bytes(self) -> int: ...
-
     def again(self) -> list[Any]: ...
 
 
@@ -28,7 +25,6 @@ class AsItIs:
         # What is taken out of a batch is no more than a wish before: the whole batch would stay.
         mx.eval([layer.state for layer in cache])
         self._cache = cache
-        self.bytes = size(cache)
 
     def again(self) -> list[Any]:
         return copy.deepcopy(self._cache)
@@ -48,10 +44,6 @@ class Apart:
         return _replaced(self._without_arrays, arrays)
 
 
-def size(cache: list[Any]) -> int:
-    return sum(layer.nbytes for layer in cache)
-
-
 class _Copy(NamedTuple):
     bytes: np.ndarray[Any, np.dtype[np.uint8]]
     dtype: mx.Dtype
@@ -62,16 +54,13 @@ class _Copy(NamedTuple):
 
 
 def _copied(arrays: list[mx.array], total: int) -> list[_Copy]:
-    if not total:
-        return [_Copy(np.empty(0, np.uint8), each.dtype, each.shape) for each in arrays]
-    place = np.frombuffer(
-        mmap.mmap(-1, total, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8
-    )
+    # Nothing cannot be mapped.
+    own = mmap.mmap(-1, max(1, total), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    place = np.frombuffer(own, np.uint8)
     copies: list[_Copy] = []
     for array in arrays:
         mine, place = np.split(place, [array.nbytes])
-        if array.nbytes:
-            mine[:] = np.asarray(mx.contiguous(array).reshape(-1).view(mx.uint8))
+        mine[:] = np.asarray(mx.contiguous(array).reshape(-1).view(mx.uint8))
         copies.append(_Copy(mine, array.dtype, array.shape))
     return copies
 

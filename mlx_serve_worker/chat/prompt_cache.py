@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlx_serve_worker.chat.kept import Apart, Kept, size
+from mlx_serve_worker.chat.kept import Apart, Kept
 from mlx_serve_worker.mlx_lm_runtime import can_trim_prompt_cache, trim_prompt_cache
 
 _MAX_ENTRIES = 128
@@ -22,6 +22,7 @@ Ids = np.ndarray[Any, np.dtype[np.uint32]]
 class _Entry(NamedTuple):
     ids: Ids
     kept: Kept
+    bytes: int
     can_be_cut: bool
 
 
@@ -42,7 +43,7 @@ class PromptCache:
 
     @property
     def bytes(self) -> int:
-        return sum(entry.kept.bytes for entry in self._entries)
+        return sum(entry.bytes for entry in self._entries)
 
     @property
     def bytes_apart(self) -> int:
@@ -66,7 +67,8 @@ class PromptCache:
         return Known(cache, most)
 
     def keep(self, tokens: Sequence[int], cache: list[Any]) -> None:
-        if (needed := size(cache)) > self._max_bytes:
+        size = sum(layer.nbytes for layer in cache)
+        if size > self._max_bytes:
             return
         ids, can_be_cut = _array(tokens), bool(can_trim_prompt_cache(cache))
         if can_be_cut:
@@ -78,8 +80,8 @@ class PromptCache:
                 other for other in self._entries if _common(other.ids, ids) < len(other.ids)
             ]
         # First, so that the memory is there.
-        self.shrink(self._max_bytes - needed, _MAX_ENTRIES - 1)
-        self._entries.append(_Entry(ids, self._keep(cache), can_be_cut))
+        self.shrink(self._max_bytes - size, _MAX_ENTRIES - 1)
+        self._entries.append(_Entry(ids, self._keep(cache), size, can_be_cut))
 
     def shrink(self, max_bytes: int, max_entries: int = _MAX_ENTRIES) -> None:
         """Give up what was used longest ago, until no more is left."""

@@ -16,7 +16,7 @@ _BYTES_PER_TOKEN = 2 * 4
 
 def conversation(tokens: int) -> list[Any]:
     layer = layer_classes().KVCache()
-    layer.keys = layer.values = mx.ones((1, 1, tokens, 1))
+    layer.keys, layer.values = (mx.ones((1, 1, tokens, 1)) for _ in range(2))
     layer.offset = tokens
     return [layer]
 
