@@ -49,10 +49,11 @@ def start(config: Config, home: Path, arguments: Sequence[str], tell: Tell) -> i
             for said in heard(reader, config.limits.drain_timeout + START_S):
                 if said.kind == "logging" and said.log is not None and said.log != str(log):
                     log, log_began = Path(said.log), 0
+                if said.is_final and said.kind != "ready":
+                    # Before it is told of: telling of a failure raises.
+                    _see_off(child)
                 tell(said)
                 if said.is_final:
-                    if said.kind != "ready":
-                        _see_off(child)
                     return said.code
         except TimeoutError:
             _end(child)

@@ -133,6 +133,7 @@ def test_flags_that_cannot_work(cli: CommandLine, arguments: tuple[str, ...], co
     assert refused.returncode == code, refused
     assert refused.stderr
     assert "Traceback" not in refused.stderr
+    assert cli.processes() == []
 
 
 def test_a_server_that_fails_before_it_is_ready(cli: CommandLine, short_dir: Path) -> None:
