@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from bench import texts
 from bench.loads.chat import chat_body, listen, new_prompt
@@ -23,8 +23,10 @@ async def indexing(seat: Seat) -> AsyncIterator[None]:
     """Two clients ask for vectors of many texts again and again."""
     given = body(seat.names.embedder, texts.mixed(_TEXTS))
 
+    is_over = False
+
     async def indexer() -> None:
-        while True:
+        while not is_over:
             await seat.server.client.post(PATH, given)
 
     # The first answer shows that the load is there.
@@ -34,11 +36,9 @@ async def indexing(seat: Seat) -> AsyncIterator[None]:
         await asyncio.sleep(0)
         yield
     finally:
-        for task in indexers:
-            task.cancel()
-        for task in indexers:
-            with suppress(asyncio.CancelledError):
-                await task
+        # Who hung up would leave the server computing, beside what is measured next.
+        is_over = True
+        await asyncio.gather(*indexers)
 
 
 class QueryBesideIndexing(ServedOnly):
