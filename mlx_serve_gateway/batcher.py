@@ -22,7 +22,7 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.wire import Batch, Part
-from mlx_serve_gateway.calls import Call
+from mlx_serve_gateway.calls import Call, by_call
 from mlx_serve_gateway.priority import PRIORITIES, Priority, priority_by_size
 
 CREDIT = 2
@@ -228,7 +228,7 @@ class Batcher:
 
     def _send(self, priority: Priority, ids: list[int]) -> Batch:
         self._in_worker.append(_Sent(priority, set(ids)))
-        return Batch(list(self._parts(ids)), urgent=priority is not Priority.BULK)
+        return Batch(self._parts(ids), urgent=priority is not Priority.BULK)
 
     def _next_ids(self, priority: Priority) -> Iterator[int]:
         queue, again = self._queues[priority], self._again[priority]
@@ -265,12 +265,9 @@ class Batcher:
         self._queued_items -= count
         self._queued_characters -= sum(call.sizes[call.sent : call.sent + count])
 
-    def _parts(self, ids: list[int]) -> Iterator[Part]:
-        by_call: dict[Call, list[int]] = {}
-        for item in ids:
-            by_call.setdefault(self._calls[item], []).append(item)
-        for call, items in by_call.items():
-            yield call.part(items)
+    def _parts(self, ids: list[int]) -> list[Part]:
+        calls = by_call([self._calls[id] for id in ids], ids)
+        return [call.part(items) for call, items in calls.items()]
 
 
 def _fitting(call: Call, most: int, room: int, *, is_first: bool) -> tuple[int, int]:

@@ -6,7 +6,7 @@ an answer that comes later is dropped. Who makes a call owns it; a batcher gives
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -89,6 +89,15 @@ class Call:
 
     def _take(self, result: Result, positions: Sequence[int]) -> None:
         raise NotImplementedError
+
+
+def by_call(calls: Iterable[Call | None], items: Iterable[int]) -> dict[Call, list[int]]:
+    """The items of each, without those that nobody waits for."""
+    found: dict[Call, list[int]] = {}
+    for call, item in zip(calls, items, strict=True):
+        if call is not None:
+            found.setdefault(call, []).append(item)
+    return found
 
 
 class EmbedOptions(msgspec.Struct, frozen=True, kw_only=True):

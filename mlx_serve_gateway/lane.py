@@ -35,7 +35,7 @@ from mlx_serve_common.wire import (
 )
 from mlx_serve_gateway.batcher import Batcher, BatchLimits
 from mlx_serve_gateway.breaker import WINDOW_S, Breaker
-from mlx_serve_gateway.calls import Call
+from mlx_serve_gateway.calls import Call, by_call
 from mlx_serve_gateway.eviction import Occupant
 from mlx_serve_gateway.load_progress import LoadProgress
 from mlx_serve_gateway.meter import Meter
@@ -311,7 +311,7 @@ class Lane:
             self._meter.computed(self.model, result)
             if isinstance(result, Embedded | Scored):
                 self.batcher.pass_s = result.compute_s
-            for call, positions in _by_call(calls).items():
+            for call, positions in by_call(calls, range(len(calls))).items():
                 if isinstance(result, call.answered_by):
                     call.put(result, positions)
                 else:
@@ -356,12 +356,3 @@ class Lane:
                 where = f"input {id - call.first_id}: " if call.size > 1 else ""
                 param = result.param or "input"
                 call.fail(ServeError(result.code, where + result.message, param=param))
-
-
-def _by_call(calls: list[Call | None]) -> dict[Call, list[int]]:
-    """Where the items of each stand, without those that nobody waits for."""
-    positions: dict[Call, list[int]] = {}
-    for position, call in enumerate(calls):
-        if call is not None:
-            positions.setdefault(call, []).append(position)
-    return positions
