@@ -1,5 +1,6 @@
 """``scripts/bench --quick``: everything that is measured runs, and has its row."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,15 +17,19 @@ from tests.process.gateways import SOURCE, environment
 pytestmark = pytest.mark.process
 
 
-def test_every_row_is_measured(tmp_path: Path) -> None:
-    found = tmp_path / "found.json"
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "bench", "--quick", "--json", str(found)],
+def _bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "bench", "--quick", *arguments],
         cwd=SOURCE,
         env=environment(),
         capture_output=True,
         text=True,
     )
+
+
+def test_every_row_is_measured(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    done = _bench("--json", str(found))
     assert done.returncode == 0, done.stderr
 
     rows = [row for load in all_loads(QUICK, []) for row in load.rows]
@@ -40,3 +45,16 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
         "32 vectors of 1024",
     }
     assert "left out: infinity" in done.stderr
+
+
+def test_the_others_are_measured_without_a_peer_that_does_not_start(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "infinity_emb"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho torch is missing\nexit 1\n")
+    program.chmod(0o700)
+
+    done = _bench("--only", "one text, one client", "--peer", f"infinity={tmp_path}")
+
+    assert done.returncode == 1
+    assert done.stderr.endswith("failed: infinity: it does not serve: torch is missing\n")
+    assert re.search(r"\| one text, one client \| median \| ms \| [\d.]+ \| - \|", done.stdout)
