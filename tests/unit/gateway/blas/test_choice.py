@@ -68,7 +68,15 @@ def test_each_kind_of_work_gets_what_is_fastest_at_it(
 def test_what_is_as_fast_does_not_replace_the_first() -> None:
     speeds = {OPENBLAS: Speed(few=20, many=80), BLIS: Speed(few=22, many=90)}
     assert fastest(speeds, is_chat=False) is OPENBLAS
-    assert fastest(speeds, is_chat=True) is OPENBLAS
+    faster = {OPENBLAS: Speed(few=20, many=90), MKL: Speed(few=22, many=99)}
+    assert fastest(faster, is_chat=True) is OPENBLAS
+
+
+def test_for_chat_models_blis_is_the_first() -> None:
+    speeds = {OPENBLAS: Speed(few=14, many=100), BLIS: Speed(few=12, many=100)}
+    assert fastest(speeds, is_chat=True) is BLIS
+    clearly_faster = {**speeds, OPENBLAS: Speed(few=18, many=100)}
+    assert fastest(clearly_faster, is_chat=True) is OPENBLAS
 
 
 def test_words_said_do_not_outweigh_all_that_is_read() -> None:
