@@ -22,7 +22,6 @@ _WITHIN_S = 20.0
 async def indexing(seat: Seat) -> AsyncIterator[None]:
     """Two clients ask for vectors of many texts again and again."""
     given = body(seat.names.embedder, texts.mixed(_TEXTS))
-
     is_over = False
 
     async def indexer() -> None:
@@ -35,10 +34,12 @@ async def indexing(seat: Seat) -> AsyncIterator[None]:
     try:
         await asyncio.sleep(0)
         yield
-    finally:
         # Who hung up would leave the server computing, beside what is measured next.
         is_over = True
         await asyncio.gather(*indexers)
+    finally:
+        for task in indexers:
+            task.cancel()
 
 
 class QueryBesideIndexing(ServedOnly):

@@ -51,7 +51,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 def candidates(environ: Mapping[str, str]) -> tuple[Candidate, ...]:
-    """In the order in which they are taken where none is clearly faster."""
+    """In the order in which they are taken where none is clearly faster, except for chat models."""
     return tuple(
         Candidate(kind, str(path), settings)
         for kind, path in _asked_for(installed(), environ.get(OWN)).items()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Kind(StrEnum):
-    """In the order in which they are taken where none is clearly faster."""
+    """In the order in which they are taken where none is clearly faster, except for chat models."""
 
     OPENBLAS = "OpenBLAS"
     BLIS = "BLIS"

@@ -36,3 +36,15 @@ async def test_nothing_is_left_to_compute_beside_what_comes_next(turns: int) -> 
             await asyncio.sleep(0)
         assert server.asked > server.answered > 0
     assert server.asked == server.answered
+
+
+async def test_who_ends_the_measurement_waits_for_nobody() -> None:
+    server = _Slow()
+    others = asyncio.all_tasks()
+    with pytest.raises(RuntimeError, match="ended"):
+        async with indexing(Seat(Names(embedder="e"), cast(Server, server))):
+            left = asyncio.all_tasks() - others
+            raise RuntimeError("ended")
+    assert server.asked > server.answered
+    await asyncio.wait(left)
+    assert all(task.cancelled() for task in left)
