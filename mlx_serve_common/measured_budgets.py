@@ -13,6 +13,7 @@ import msgspec
 
 from mlx_serve_common.durable import sync
 from mlx_serve_common.plain_file import read_plain
+from mlx_serve_common.undecodable import UNDECODABLE
 
 _FOLDER = ".budgets"
 _MOST = 256
@@ -31,7 +32,7 @@ def read_budget(models_dir: Path, name: str, circumstances: str) -> int | None:
     try:
         content = read_plain(_path(models_dir, name), _MOST_BYTES).content
         noted = msgspec.json.decode(content, type=MeasuredBudget)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (OSError, *UNDECODABLE):
         return None
     return noted.tokens if noted.circumstances == circumstances else None
 

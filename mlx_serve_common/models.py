@@ -14,6 +14,7 @@ import msgspec
 
 from mlx_serve_common.conversion import Conversion
 from mlx_serve_common.plain_file import PASSING, read_plain
+from mlx_serve_common.undecodable import UNDECODABLE
 
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 4 * 1024**2
@@ -338,7 +339,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         message = f"{MANIFEST_FILE} cannot be read: {error.strerror}"
         raise ManifestError(message, is_passing=error.errno in PASSING) from None
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+    except (*UNDECODABLE, ValueError, OverflowError) as error:
         raise ManifestError(f"{MANIFEST_FILE} is damaged: {error}") from None
     return manifest
 

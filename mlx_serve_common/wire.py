@@ -313,9 +313,6 @@ _encoder = msgspec.msgpack.Encoder()
 _to_worker: "msgspec.msgpack.Decoder[ToWorker]" = msgspec.msgpack.Decoder(ToWorker)
 _from_worker: "msgspec.msgpack.Decoder[FromWorker]" = msgspec.msgpack.Decoder(FromWorker)
 
-NOT_A_MESSAGE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""All that decoding raises, whatever the bytes are."""
-
 encode = _encoder.encode
 decode_to_worker = _to_worker.decode
 decode_from_worker = _from_worker.decode

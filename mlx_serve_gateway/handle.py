@@ -21,8 +21,8 @@ import zmq
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.launch import Allowance, LaunchSpec, Turns
 from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_common.wire import (
-    NOT_A_MESSAGE,
     PROTOCOL,
     Batch,
     BatchBudget,
@@ -249,7 +249,7 @@ class WorkerHandle:
     def _on_frame(self, frame: memoryview) -> None:
         try:
             message = decode_from_worker(frame)
-        except NOT_A_MESSAGE:
+        except UNDECODABLE:
             self._on_fault(Failure.BROKE_PROTOCOL)
             return
         self._on_message(message)

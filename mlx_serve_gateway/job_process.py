@@ -16,6 +16,7 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.events import JobEvent, decode_event
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_gateway.child import Child
 from mlx_serve_gateway.output import Output
 from mlx_serve_gateway.sentinel import Sentinel
@@ -177,7 +178,7 @@ class _EventPipe:
     def _on_line(self, line: bytes) -> None:
         try:
             event = decode_event(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             log.warning("a job said what is no event: %r", line[:200])
             return
         if is_last(event):

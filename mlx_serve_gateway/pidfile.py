@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from mlx_serve_common.paths import pid_file
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_gateway.process_identity import ProcessIdentity
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Watch:
         """Who holds it; None while that one starts, or when the text is not by a live process."""
         try:
             record = msgspec.json.decode(os.pread(self._descriptor, _MAX_BYTES, 0), type=PidRecord)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (OSError, *UNDECODABLE):
             return None
         # A file left by a killed server names that one until its successor has published.
         return record if record.port == self._port and record.is_current() else None

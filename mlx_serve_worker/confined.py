@@ -10,10 +10,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent, decode_event
+from mlx_serve_common.undecodable import UNDECODABLE
 
 Report = Callable[[JobEvent], None]
 
@@ -63,7 +62,7 @@ def _follow(child: "subprocess.Popen[bytes]", report: Report) -> JobEvent | None
     for line in child.stdout:
         try:
             event = decode_event(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue
         if event.status == "success" or event.error is not None:
             return event

@@ -18,6 +18,7 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.events import JobEvent
+from mlx_serve_common.undecodable import UNDECODABLE
 
 Report = Callable[[JobEvent], None]
 
@@ -102,7 +103,7 @@ class Flight:
     def _recorded(self) -> _Record | None:
         try:
             return _decode(os.pread(self.descriptor, _RECORD_BYTES, 0))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             return None  # none yet, or just being written
 
 

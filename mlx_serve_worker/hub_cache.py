@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_worker.listing import (
     MAX_LISTING_BYTES,
     Digest,
@@ -86,7 +87,7 @@ def _tree(path: Path) -> list[RemoteFile] | None:
         if path.stat().st_size > MAX_LISTING_BYTES:
             return None
         tree = msgspec.json.decode(path.read_bytes(), type=_Tree)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *UNDECODABLE):
         return None
     if tree.format_version != _TREE_VERSION:
         return None

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_worker.repository import MAX_FILES, unsafe
 
 MAX_LISTING_BYTES = 32 * 1024**2
@@ -73,7 +74,7 @@ def read_listing(data: bytes, repo: str) -> Listing:
     """The hub's answer about ``repo``."""
     try:
         found = _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         raise not_of_the_hub() from None
     if len(found.siblings) > MAX_FILES:
         raise unsafe(f"{repo} has {len(found.siblings)} files; a model has {MAX_FILES} at most")

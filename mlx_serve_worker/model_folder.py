@@ -11,6 +11,7 @@ import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import Manifest, ManifestError, read_manifest
+from mlx_serve_common.undecodable import UNDECODABLE
 
 
 def read_checked_manifest(folder: Path) -> Manifest:
@@ -31,7 +32,7 @@ def read_checked_manifest(folder: Path) -> Manifest:
 def read_config(folder: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (OSError, *UNDECODABLE):
         raise _unfit("config.json cannot be read") from None
 
 

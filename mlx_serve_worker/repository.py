@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.undecodable import UNDECODABLE
 
 MAX_JSON_BYTES = 64 * 1024**2
 MAX_TEXT_BYTES = 64 * 1024
@@ -100,7 +101,7 @@ class Repository:
             return msgspec.json.decode((self.root / name).read_bytes())
         except OSError as error:
             raise unfit(f"{name} cannot be read: {error.strerror}") from None
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             raise unfit(f"{name} is not valid JSON") from None
 
     def refuse_code(self) -> str:

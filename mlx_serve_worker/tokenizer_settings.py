@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_worker.repository import Repository, unfit
 from mlx_serve_worker.tokenizer_classes import fits, text_normalizer, tokenizer_class
 from mlx_serve_worker.tokenizer_file import MAX_TOKENIZER_BYTES, TOKENIZER_FILE
@@ -62,5 +63,5 @@ def _model(repository: Repository, folder: str) -> str | None:
         return msgspec.json.decode((repository.root / name).read_bytes(), type=_File).model.type
     except OSError as error:
         raise unfit(f"{name} cannot be read: {error.strerror}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         raise unfit(f"{name} is damaged") from None

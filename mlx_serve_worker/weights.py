@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_serve_common.conversion import ITEM_BYTES
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_worker import load_progress
 
 WEIGHTS_FILE = "model.safetensors"
@@ -114,7 +115,7 @@ def _read_entries(path: Path) -> tuple[dict[str, _Entry], int]:
         return {name: _decode_entry(raw) for name, raw in header.items()}, data_bytes
     except OSError as error:
         raise _unfit(f"{path.name} cannot be read: {error.strerror}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         raise _unfit(f"{path.name} is damaged: its header makes no sense") from None
 
 
@@ -137,7 +138,7 @@ def _index_names(index: Path) -> list[str]:
         if index.stat().st_size > _MAX_INDEX_BYTES:
             raise _unfit(f"{INDEX_FILE} is too large")
         names = set(msgspec.json.decode(index.read_bytes(), type=Index).weight_map.values())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (OSError, *UNDECODABLE):
         raise _unfit(f"{INDEX_FILE} is damaged") from None
     for name in names:
         if "/" in name or "\\" in name or not name.endswith(".safetensors") or name[0] == ".":

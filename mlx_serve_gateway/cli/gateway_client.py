@@ -5,6 +5,7 @@ Invariants: a report is what a gateway of any version would say, or a ``NoAnswer
 
 import msgspec
 
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_gateway.cli.gateway_connection import TIMEOUT_S, Answer, Gateway, NoAnswer, ask
 
 # The server first finishes what was asked of the model.
@@ -72,7 +73,7 @@ def loaded_models(gateway: Gateway) -> list[dict[str, object]]:
     status, body = ask(gateway, "GET", "/api/ps")
     try:
         return msgspec.json.decode(body, type=_Loaded).models
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         raise NoAnswer(f"it does not tell what is loaded (status {status})") from None
 
 
@@ -85,7 +86,7 @@ def delete_model(gateway: Gateway, model: str) -> Answer:
 def read_report(body: bytes | msgspec.Raw) -> HealthReport:
     try:
         return msgspec.json.decode(body, type=HealthReport)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         raise NoAnswer("what answers there is no mlx-serve") from None
 
 
@@ -105,7 +106,7 @@ def read_refusal(body: bytes) -> Refusal:
     """Why a gateway does not do what it was asked."""
     try:
         envelope = msgspec.json.decode(body, type=_Envelope)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return Refusal("it does not say why")
     if isinstance(envelope.error, str):
         return Refusal(envelope.error, envelope.code)

@@ -9,11 +9,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO
 
-import msgspec
-
 from mlx_serve_common.errors import ErrorCode
 from mlx_serve_common.events import JobEvent, decode_event
 from mlx_serve_common.logs import escape
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_gateway.cli.exit_codes import CommandFailed, ExitCode
 from mlx_serve_gateway.cli.interruption import interruption
 from mlx_serve_gateway.cli.output import emit, note
@@ -62,7 +61,7 @@ def _follow(lines: IO[bytes], as_json: bool) -> JobEvent | None:
         for line in lines:
             try:
                 event = decode_event(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNDECODABLE:
                 note(escape(line.decode("utf-8", "replace").rstrip()))
                 continue
             last = event
@@ -86,7 +85,7 @@ def _last_words(output: IO[bytes], as_json: bool) -> str | None:
     try:
         line = output.read().splitlines()[-1]
         last = decode_event(line)
-    except (IndexError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (IndexError, *UNDECODABLE):
         return None
     if last.error is None:
         return None

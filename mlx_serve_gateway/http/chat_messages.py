@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_gateway.http.codec import invalid_request
 from mlx_serve_gateway.http.conversation_bounds import check_parts
 
@@ -142,7 +143,7 @@ def _arguments(given: str | dict[str, Any] | None, at: str) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(given, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError):
+    except UNDECODABLE:
         raise _invalid(at, "is a text that holds a JSON object") from None
 
 

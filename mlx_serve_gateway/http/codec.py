@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 
 from mlx_serve_common.errors import ErrorCode, ServeError
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_gateway.http.header_values import header
 
 T = TypeVar("T")
@@ -54,8 +55,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise invalid_request(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # Neither bad UTF-8 nor deep nesting is a MsgspecError.
+    except UNDECODABLE as error:
         raise ServeError(
             ErrorCode.INVALID_JSON, f"the request body is not valid JSON: {_reason(error, body)}"
         ) from None
@@ -66,11 +66,19 @@ def _reason(error: Exception, body: bytes) -> str:
         return "it is empty"
     if isinstance(error, RecursionError):
         return "it is too deeply nested"
-    if isinstance(error, UnicodeDecodeError):
+    if not _is_text(body):
         return "it is not UTF-8"
     if _LONE_SURROGATE.search(body):
         return "half of a surrogate pair (\\ud800 to \\udfff alone) is no character"
     return str(error)
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def too_large(max_bytes: int) -> ServeError:

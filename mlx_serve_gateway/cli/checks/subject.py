@@ -12,6 +12,7 @@ from mlx_serve_common.config import Config
 from mlx_serve_common.config_layers import LoadedConfig, default_config, load_config
 from mlx_serve_common.device import DeviceReport
 from mlx_serve_common.settings import ConfigError
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_gateway.worker_env import worker_environment
 
 _DEVICE_PROGRAM = (sys.executable, "-P", "-m", "mlx_serve_worker.device_report")
@@ -70,7 +71,7 @@ def _ask(environment: Mapping[str, str]) -> DeviceReport | NoDevice:
         return NoDevice(f"MLX did not answer within {_DEVICE_S:g} s")
     try:
         return msgspec.json.decode(asked.stdout, type=DeviceReport)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         lines = asked.stderr.decode("utf-8", "replace").splitlines()
         last = next((line for line in reversed(lines) if line.strip()), None)
         return NoDevice(last or f"its process ended with exit code {asked.returncode}")

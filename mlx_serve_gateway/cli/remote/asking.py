@@ -43,9 +43,11 @@ def understood(gateway: "Gateway", body: bytes, type: type[T]) -> T:
     """The answer as what it should be, or CommandFailed."""
     import msgspec
 
+    from mlx_serve_common.undecodable import UNDECODABLE
+
     try:
         return msgspec.json.decode(body, type=type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         said = f"{gateway.url}: what answers there is no mlx-serve, or one of another version"
         raise CommandFailed(said) from None
 

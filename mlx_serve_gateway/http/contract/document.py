@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
+from inspect import cleandoc
 from itertools import groupby
 from typing import Any
 
@@ -67,6 +68,10 @@ def _schemas() -> tuple[Schemas, Written]:
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
+    for component in components.values():
+        if "description" in component:
+            # A docstring as it stands in the code, or not: msgspec did otherwise before 0.23.
+            component["description"] = cleandoc(component["description"])
     return dict(zip(types, schemas, strict=True)), dict(sorted(components.items()))
 
 

@@ -91,9 +91,10 @@ class TestOffline:
         home.pull()
         home.assert_nothing_left()
 
-    def test_a_list_that_is_damaged(self, home: Home, cached: Path) -> None:
+    @pytest.mark.parametrize("damage", ["{", '{"x":' + "[" * 100_000])
+    def test_a_list_that_is_damaged(self, damage: str, home: Home, cached: Path) -> None:
         (tree,) = (cached / "trees").iterdir()
-        tree.write_text("{")
+        tree.write_text(damage)
         assert home.pull().revision == commit(home)  # its links tell as well
 
     def test_a_list_that_leaves_the_folder(self, home: Home, cached: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mlx_serve_common.chat import Conversation, Delta, Finish, Plain, Sampling, TokenIds
 from mlx_serve_common.errors import ErrorCode
+from mlx_serve_common.undecodable import UNDECODABLE
 from mlx_serve_common.wire import (
-    NOT_A_MESSAGE,
     Batch,
     BatchBudget,
     Cancel,
@@ -123,7 +123,7 @@ def anything(messages: list[Any]) -> st.SearchStrategy[bytes]:
 def test_what_a_worker_may_say(data: bytes) -> None:
     try:
         message = decode_from_worker(data)
-    except NOT_A_MESSAGE:
+    except UNDECODABLE:
         return
     if not isinstance(message, Ready | Note | Fatal):
         assert set(settled(message)) <= set(message.ids)
@@ -135,7 +135,7 @@ def test_what_a_worker_may_say(data: bytes) -> None:
 def test_what_a_worker_may_be_told(data: bytes) -> None:
     try:
         message = decode_to_worker(data)
-    except NOT_A_MESSAGE:
+    except UNDECODABLE:
         return
     assert decode_to_worker(encode(message)) == message or "nan" in repr(message)
 
@@ -152,7 +152,7 @@ def test_what_a_worker_may_be_told(data: bytes) -> None:
     ids=["deep", "endless list", "endless bytes", "endless ids"],
 )
 def test_what_claims_to_be_endless(decode: Any, data: bytes) -> None:
-    with pytest.raises(NOT_A_MESSAGE):
+    with pytest.raises(UNDECODABLE):
         decode(data)
 
 
