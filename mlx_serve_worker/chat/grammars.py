@@ -19,6 +19,7 @@ MAX_SCHEMA_BYTES = 128 * 1024
 # The time it takes to compile patterns that have to match the same text doubles with each of them.
 _MAX_INTERSECTED = 12
 _MAX_TOLD = 300
+_TOO_DEEP = "it is too deeply nested"
 # As most texts have it: where blanks are up to the model, a weak one writes blanks without end.
 _LAYOUT: Any = {
     "whitespace_flexible": False,
@@ -85,7 +86,7 @@ def call_schema(tools: Sequence[dict[str, Any]], forced: Sequence[str]) -> str:
         moved = [_moved(call, f"/anyOf/{at}") for at, call in enumerate(calls)]
         return json.dumps({"anyOf": moved})
     except RecursionError:
-        raise refused("it is too deeply nested", "tools") from None
+        raise refused(_TOO_DEEP, "tools") from None
 
 
 def _call(function: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +154,8 @@ def _intersections(schema: Any) -> int:
 def told(error: Any) -> str:
     # What comes after that is llguidance's own state.
     said = " ".join(str(error).partition("<state>")[0].split())[:_MAX_TOLD]
+    if isinstance(error, RecursionError) or said.startswith("recursion limit exceeded"):
+        return _TOO_DEEP
     return "no value fits it" if said == "NoExtensionBias" else said
 
 

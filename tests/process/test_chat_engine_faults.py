@@ -1,7 +1,7 @@
 """What is asked of a real, if tiny, chat model by mistake or in bad faith, beside others."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -103,7 +103,6 @@ def nested(depth: int) -> dict[str, Any]:
     ("asked", "param"),
     [
         (forced({"type": "string"}), "tools"),
-        (forced(nested(900)), "tools"),
         (body(response_format=fitting({"$ref": "#"})), "response_format"),
         (body(response_format=fitting({"$ref": "http://127.0.0.1/x"})), "response_format"),
         (
@@ -111,12 +110,30 @@ def nested(depth: int) -> dict[str, Any]:
             "response_format",
         ),
     ],
-    ids=["no object", "deep", "endless", "elsewhere", "impossible"],
+    ids=["no object", "endless", "elsewhere", "impossible"],
 )
 def test_schemas_that_cannot_be_used(gateway: Gateway, asked: dict[str, Any], param: str) -> None:
     answer = ask(gateway, asked)
     assert (answer.status, answer.code, answer.param) == (400, "invalid_request", param)
     assert "<state>" not in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("ask_with", "param"),
+    [
+        (forced, "tools"),
+        (lambda schema: body(response_format=fitting(schema)), "response_format"),
+    ],
+    ids=["tool", "answer"],
+)
+def test_a_schema_that_is_too_deep(
+    gateway: Gateway, ask_with: Callable[[dict[str, Any]], dict[str, Any]], param: str
+) -> None:
+    answer = ask(gateway, ask_with(nested(130)))
+    assert (answer.status, answer.code, answer.param) == (400, "invalid_request", param)
+    assert "it is too deeply nested" in answer.json["error"]["message"]
+    # Before Python 3.12 it is too deep for ourselves; later, it is first too long for the model.
+    assert ask(gateway, ask_with(nested(900))).status == 400
 
 
 def test_a_storm_of_departures_leaves_the_others_alone(gateway: Gateway) -> None:
