@@ -16,6 +16,6 @@ class DeviceReport(msgspec.Struct, frozen=True, kw_only=True):
     gpu_limit_bytes: int | None = None
     """Memory that the system lets the GPU use, where it tells."""
     blas: str | None = None
-    """The optimised library that computes on a CPU, where one was loaded."""
+    """The optimised library that computes on a CPU, where one was loaded, and its kernels."""
     matmul_gflops: float | None = None
     """How fast it multiplies matrices, where it is a CPU."""

@@ -49,7 +49,10 @@ def blas() -> Blas | None:
 def _openblas(process: Any) -> Blas:
     threads = process.openblas_get_num_threads()
     set_up = _one_in_lanes(process.openblas_set_num_threads, threads)
-    return Blas("OpenBLAS", set_up, threads, threads, _text(process.openblas_get_config))
+    # How it was built follows its name and version.
+    version = " ".join(_text(process.openblas_get_config).split()[:2])
+    kernels = _text(process.openblas_get_corename)
+    return Blas("OpenBLAS", set_up, threads, threads, f"{version} for {kernels}")
 
 
 def _blis(process: Any) -> Blas:

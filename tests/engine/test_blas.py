@@ -73,6 +73,9 @@ def test_it_computes_exactly_and_is_known_to_the_worker(worker: dict[str, Any]) 
     assert (in_lanes, after) == (1, before)
     if sys.platform == "linux":
         assert worker["lanes"] == len(os.sched_getaffinity(0))
+    kernels = os.environ.get("OPENBLAS_CORETYPE")
+    if worker["name"] == Kind.OPENBLAS and kernels is not None:
+        assert worker["configuration"].endswith(f" for {kernels}")
     # What was measured with one library is not taken for another.
     assert worker["configuration"] in worker["identity"]
 

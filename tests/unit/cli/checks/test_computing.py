@@ -41,8 +41,8 @@ def test_device(found: DeviceReport | NoDevice, platform: str, state: str, words
     ("found", "platform", "state"),
     [
         (report("cpu"), "linux", "warn"),
-        (report("cpu", blas="libopenblas.so.0"), "linux", "ok"),
-        (report("cpu", blas="libopenblas.so.0", gflops=4), "linux", "warn"),
+        (report("cpu", blas="OpenBLAS 0.3 for Zen"), "linux", "ok"),
+        (report("cpu", blas="OpenBLAS 0.3 for Zen", gflops=4), "linux", "warn"),
         (report("cuda"), "linux", "ok"),
         (report("metal"), "darwin", "ok"),
         (NoDevice("no MLX"), "linux", "ok"),
@@ -53,12 +53,12 @@ def test_blas(found: DeviceReport | NoDevice, platform: str, state: str) -> None
 
 
 def test_the_blas_of_chat_models_is_told_where_it_is_another() -> None:
-    usual = report("cpu", blas="libopenblas.so.0")
+    usual = report("cpu", blas="OpenBLAS 0.3 for Zen")
 
-    told = judge_blas(usual, report("cpu", blas="libblis.so.4"), "linux")
+    told = judge_blas(usual, report("cpu", blas="BLIS 0.9 for zen3"), "linux")
     assert (told.state, told.message) == (
         "ok",
-        "libopenblas.so.0 at 100 GFLOP/s; libblis.so.4 for chat models",
+        "OpenBLAS 0.3 for Zen at 100 GFLOP/s; BLIS 0.9 for zen3 for chat models",
     )
     broken = judge_blas(usual, NoDevice("it ended with exit code -4"), "linux")
     assert broken.state == "warn"
