@@ -75,6 +75,14 @@ class ModelsConfig(Section, frozen=True):
     aliases: Annotated[
         dict[Name, Name], Meta(description="Other names for models: name to model")
     ] = msgspec.field(default_factory=dict)
+    default_embedding: Annotated[
+        Name | None,
+        Meta(description="Embedding model of a request that names none; else the only one"),
+    ] = None
+    default_reranker: Annotated[
+        Name | None,
+        Meta(description="Reranker of a request that names none; else the only one"),
+    ] = None
     auto_download: Annotated[bool, Meta(description="Download models that are not installed")] = (
         True
     )

@@ -19,6 +19,8 @@ RELOADABLE = frozenset(
         "server.allowed_origins",
         "models.pin",
         "models.aliases",
+        "models.default_embedding",
+        "models.default_reranker",
         "models.auto_download",
         "models.auto_download_timeout",
         "models.auto_download_on_request",

@@ -20,6 +20,12 @@ BUILT_IN_ALIASES = {
     "qwen-reranker": "Qwen/Qwen3-Reranker-0.6B",
     "bge-small": "BAAI/bge-small-en-v1.5",
 }
+DEFAULTS = {
+    ModelKind.EMBEDDING: "models.default_embedding",
+    ModelKind.RERANKER: "models.default_reranker",
+    ModelKind.CHAT: "chat.default_model",
+}
+"""The settings that say which one is meant where none is named."""
 _LONGEST_NAME = 512
 _CLOCK_TICK_NS = 100_000_000
 
@@ -80,9 +86,10 @@ class Registry:
         found = [model for model in self.models() if kind in (None, model.kind)]
         if len(found) != 1:
             names = ", ".join(model.name for model in found) or "none"
+            remedy = f", or set {DEFAULTS[kind]}" if found and kind is not None else ""
             raise ServeError(
                 ErrorCode.INVALID_REQUEST,
-                f"model: name one of the installed {kind or ''} models ({names})",
+                f"model: name one of the installed {kind or ''} models ({names}){remedy}",
                 param="model",
             )
         return found[0]

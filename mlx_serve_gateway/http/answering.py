@@ -112,12 +112,10 @@ class ChatModels:
 
     async def find(self, request: Request, name: str | None) -> InstalledModel:
         default = self._chat.default_model
-        if name is None:
-            return await self._models.find(request, default, ModelKind.CHAT)
         try:
             return await self._models.find(request, name, ModelKind.CHAT)
         except ServeError as error:
-            is_unknown = error.code is ErrorCode.MODEL_NOT_FOUND
+            is_unknown = error.code is ErrorCode.MODEL_NOT_FOUND and name is not None
             if not is_unknown or default is None or not self._stands_for_unknown(default):
                 raise
         return await self._models.find(request, default, ModelKind.CHAT)

@@ -8,8 +8,10 @@ from starlette.requests import Request
 
 from mlx_serve_common.errors import ErrorCode, ServeError
 from mlx_serve_common.models import InstalledModel, ModelKind
+from mlx_serve_common.reloading import value_of
 from mlx_serve_gateway.http.access import Access
 from mlx_serve_gateway.http.disconnect import unless_gone
+from mlx_serve_gateway.registry import DEFAULTS
 from mlx_serve_gateway.services import Services
 
 
@@ -18,14 +20,17 @@ class ModelChoice:
         self._registry = services.registry
         self._downloads = services.downloads
         self._access = Access(services.config.server, services.controls.own_key)
+        self._config = services.config
 
     async def find(
         self, request: Request, name: str | None, kind: ModelKind | None = None
     ) -> InstalledModel:
-        """The installed model, or the only one (of that kind) if none is named.
+        """The installed model; if none is named, the default of that kind, or the only one.
 
         To be called after the body was read.
         """
+        if name is None and kind is not None:
+            name = value_of(self._config, DEFAULTS[kind])
         try:
             return self._registry.find_or_only(name, kind)
         except ServeError as error:

@@ -29,6 +29,8 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
         "preload": [],
         "pin": [],
         "aliases": {},
+        "default_embedding": None,
+        "default_reranker": None,
         "auto_download": True,
         "auto_download_timeout": 300,
         "auto_download_on_request": True,

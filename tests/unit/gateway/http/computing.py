@@ -73,6 +73,7 @@ class StubPool:
         self.truncated: list[int] = []
         """Positions of inputs to call cut."""
         self.refusal: ServeError | None = None
+        self.leased: list[str] = []
         self.ttl_s: float | None = None
         self.ready_since: float | None = None
         self.lanes: list[LaneStatus] = []
@@ -89,6 +90,7 @@ class StubPool:
     def lease(
         self, model: InstalledModel, *calls: Call, ttl_s: float | None = None
     ) -> Iterator["StubPool"]:
+        self.leased.append(model.name)
         self.ttl_s = ttl_s
         yield self
 
