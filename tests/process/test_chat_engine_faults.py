@@ -1,6 +1,7 @@
 """What is asked of a real, if tiny, chat model by mistake or in bad faith, beside others."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -132,8 +133,11 @@ def test_a_schema_that_is_too_deep(
     answer = ask(gateway, ask_with(nested(130)))
     assert (answer.status, answer.code, answer.param) == (400, "invalid_request", param)
     assert "it is too deeply nested" in answer.json["error"]["message"]
-    # Before Python 3.12 it is too deep for ourselves; later, it is first too long for the model.
-    assert ask(gateway, ask_with(nested(900))).status == 400
+    answer = ask(gateway, ask_with(nested(900)))
+    # Python follows a tool so far since 3.12: there the prompt that has it is too long first.
+    is_too_long = param == "tools" and sys.version_info >= (3, 12)
+    refusal = ("context_length_exceeded", "messages") if is_too_long else ("invalid_request", param)
+    assert (answer.status, answer.code, answer.param) == (400, *refusal)
 
 
 def test_a_storm_of_departures_leaves_the_others_alone(gateway: Gateway) -> None:

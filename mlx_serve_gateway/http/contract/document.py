@@ -70,7 +70,7 @@ def _schemas() -> tuple[Schemas, Written]:
     )
     for component in components.values():
         if "description" in component:
-            # A docstring as it stands in the code, or not: msgspec did otherwise before 0.23.
+            # Before 0.23 msgspec left a docstring indented as it stands in the code.
             component["description"] = cleandoc(component["description"])
     return dict(zip(types, schemas, strict=True)), dict(sorted(components.items()))
 
